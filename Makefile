@@ -1,0 +1,93 @@
+# `make` alone lists the targets. Each one sets up what it needs, in .venv, the first time.
+PYTHON ?= python3
+TORCH_INDEX ?=
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check
+CORE := $(VENV)/.ready-core
+DEV := $(VENV)/.ready-dev
+
+USER_PYTHONPATH := $(PYTHONPATH)
+unexport PYTHONPATH
+export PYTHONNOUSERSITE := 1
+export HF_HUB_OFFLINE ?= 1
+export OMP_WAIT_POLICY ?= PASSIVE
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 10))
+HAS_CUDA := import sys, torch; sys.exit(not torch.cuda.is_available())
+
+# A stamp counts only while the environment runs and stands where it was made.
+$(shell test ! -e $(CORE) || { $(PY) -c pass && test "$$(cat $(CORE))" = "$$(pwd -P)"; } 2>/dev/null || rm -f $(CORE) $(DEV))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all check lint types package docs gpu-check clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  PYTHON=python3.12   the Python (3.10 or newer) that .venv is made with; to change it: make clean"
+	@echo "  TORCH_INDEX=https://download.pytorch.org/whl/cpu   a small torch, for machines without a GPU"
+
+demo: $(CORE) ## convert a trained network into A, B, C, D and say what it is
+	$(VENV)/bin/dsf convert examples/models/byte_lstm
+
+test: $(DEV) ## the tests that CI runs
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 -m "not slow and not gpu and not interpreter"
+
+test-all: $(DEV) ## every test that needs no GPU
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 -m "not gpu"
+
+check: lint types package docs ## style, types, packaging and documentation
+
+lint: $(DEV) ## ruff
+	$(PY) -m ruff check .
+
+types: $(DEV) ## pyright
+	$(PY) -m pyright --pythonpath $(PY)
+
+package: $(DEV) ## build wheel and sdist, look inside, install the wheel and run it
+	$(PY) scripts/check_package.py
+
+docs: $(DEV) ## documentation in docs/_build/html, its examples run
+	$(PY) -m sphinx -q -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
+	$(PY) -m sphinx -q -W --keep-going -b doctest -d docs/_build/doctrees docs docs/_build/doctest
+
+gpu-check: export PYTHONNOUSERSITE :=
+gpu-check: ## the tests that need a GPU, with any Python that has a CUDA torch; installs nothing
+	@for python in "$(PYTHON)" "$(PY)"; do \
+	  "$$python" -c '$(HAS_CUDA)' 2>/dev/null || continue; \
+	  echo "GPU tests with $$python"; \
+	  PYTHONPATH="$(CURDIR):$(CURDIR)/analysis:$(USER_PYTHONPATH)" "$$python" -m pytest -q -m gpu tests; status=$$?; \
+	  if [ $$status -eq 5 ]; then echo "No test is marked gpu: nothing was run."; exit 0; fi; \
+	  exit $$status; \
+	done; \
+	echo "No Python with a torch that sees a CUDA device (tried $(PYTHON) and $(PY)): no GPU test was run."
+
+clean: ## remove .venv and everything that was built
+	rm -rf $(VENV) build dist docs/_build .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(CORE): pyproject.toml constraints.txt
+	@{ $(PY) -c '$(NEW_ENOUGH)' && $(PY) -m pip --version; } >/dev/null 2>&1 || { \
+	  $(PYTHON) -c '$(NEW_ENOUGH)' || { \
+	    echo "dsf needs Python 3.10 or newer; $(PYTHON) is: $$($(PYTHON) --version 2>&1)." >&2; \
+	    echo "Choose another one, for example: make $(or $(firstword $(MAKECMDGOALS)),test) PYTHON=python3.12" >&2; \
+	    exit 1; }; \
+	  echo "Making a virtual environment in $(VENV)"; rm -rf $(VENV); \
+	  $(PYTHON) -m venv $(VENV) || { \
+	    rm -rf $(VENV); command -v uv >/dev/null && uv venv -q --seed --python $(PYTHON) $(VENV); } || { \
+	    rm -rf $(VENV); \
+	    echo "No virtual environment could be made with $(PYTHON)." >&2; \
+	    echo "On Debian or Ubuntu: sudo apt install python3-venv. Elsewhere: install uv. Then run make again." >&2; \
+	    exit 1; }; }
+	@echo "Installing into $(VENV) (the first time takes some minutes, most of them for torch)"
+	$(PIP) install -q "pip>=23.1"
+	$(if $(TORCH_INDEX),$(PIP) install -c constraints.txt torch --index-url $(TORCH_INDEX))
+	$(PIP) install -c constraints.txt -e .
+	@pwd -P > $@
+
+$(DEV): $(CORE)
+	@echo "Installing what the tests and checks need"
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,199 @@
+"""Where the eigenvalues of A_t lie: over all inputs (an architecture), or of given numbers (a system, a layer)."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from dsf import Architecture, Feedback, System
+from dsf.eigenvalues import eigenvalues
+from dsf.enclosures import enclose
+from dsf.features import Features
+from dsf.reference import scan
+from dsf.sets import Interval, Polar, Set, hull, point
+
+GAUGE = "the state as the body writes it; a constant change of basis leaves the eigenvalues as they are"
+INVARIANT = ("const", "token")  # a change of basis T_t that depends on the past moves the eigenvalues of anything else
+STEPS = 64  # of a long trajectory, so many Jacobians are taken, evenly spaced
+
+
+class NotInvariant(ValueError):
+    """The eigenvalues of this operator are no property of the map from inputs to outputs."""
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """A closed set that holds the eigenvalues: the union of `parts`, with what it speaks of and how it is known."""
+
+    parts: tuple[Set, ...]
+    subject: str  # "A_t over all inputs", "A_t of these numbers", "the Jacobian of (x, y) along this trajectory"
+    how: tuple[str, ...]  # lemmas, or the way it was measured
+    gauge: str = GAUGE
+    dependence: str = "const"
+    values: torch.Tensor | None = None  # the eigenvalues themselves, where the subject is numbers
+
+    def __contains__(self, z: complex) -> bool:
+        return any(z in part for part in self.parts)
+
+    @property
+    def nonnegative(self) -> bool:
+        """Are all eigenvalues real and >= 0?"""
+        return all(isinstance(part, Interval) and part.lo >= 0 for part in self.parts)
+
+    @property
+    def real(self) -> bool:
+        return all(isinstance(part, Interval) for part in self.parts)
+
+    @property
+    def radius(self) -> float:
+        """The largest modulus."""
+        return max(part.abs.hi for part in self.parts)
+
+    def __repr__(self) -> str:
+        return f"{' u '.join(map(repr, self.parts))}  ({self.subject}; {'; '.join(self.how)})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return {
+            "parts": [repr(p) for p in self.parts],
+            "real": self.real,
+            "radius": self.radius,
+            "subject": self.subject,
+            "how": list(self.how),
+            "gauge": self.gauge,
+            "dependence": self.dependence,
+        }
+
+
+def spectrum(x: Any, u: torch.Tensor | None = None, split: int = 1) -> Spectrum:
+    """The set in which the eigenvalues of A_t lie.
+
+    An Architecture: over ALL inputs, by the lemmas of dsf.enclosures. A System: of its numbers, exact where the
+    structure knows them. A Feedback system with its drive u, or a converted layer: of the Jacobian of (x, y) along the
+    trajectory. split > 1 cuts bounded scalar domains into so many pieces, which tightens repeated signals.
+
+    Raises NotInvariant (a ValueError) for operators that are functions of a window, a prefix or the state: a change of
+    basis moves their eigenvalues at will; TypeError for anything else.
+
+    >>> import dsf
+    >>> dsf.spectrum(dsf.architecture_named("deltanet")).parts
+    ([0, 1],)
+    """
+    if hasattr(x, "architecture") and hasattr(x, "drive"):  # a converted layer: its system along its own input
+        return spectrum(x.system, x.drive, split)
+    if isinstance(x, Architecture):
+        return _of_architecture(x, split)
+    if isinstance(x, Feedback):
+        if u is None:
+            raise TypeError("a feedback system has its Jacobians along a trajectory: spectrum(system, u)")
+        return _of_trajectory(x, u)
+    if isinstance(x, System):
+        return _of_system(x)
+    raise TypeError(f"spectrum takes an architecture, a system or a converted layer, got {type(x).__name__}")
+
+
+def _of_architecture(a: Architecture, split: int) -> Spectrum:
+    bounds = a.bounds()
+    dependence = bounds.dependence()["A"]
+    _refuse(a.title, dependence)
+    parts: list[Set] = []
+    lemmas: dict[str, None] = {}
+    for cut in _boxes(a, split):
+        enclosure = enclose(a.bounds(**cut).A)
+        parts += enclosure.parts
+        lemmas |= dict.fromkeys(enclosure.lemmas)
+    subject = "A_t over all inputs"
+    if isinstance(bounds.B, Features):
+        subject += ", on infinitely many features"
+    return Spectrum(merged(parts), subject, tuple(lemmas), dependence=dependence)
+
+
+def _refuse(title: str, dependence: str) -> None:
+    if dependence in INVARIANT:
+        return
+    of = {"window": "the last tokens", "prefix": "all tokens so far", "state": "the state"}[dependence]
+    remedy = "; the Jacobian along a trajectory is: spectrum(system, u)" if dependence == "state" else ""
+    raise NotInvariant(f"A_t of {title} is a function of {of}, so its eigenvalues are no invariant of the map{remedy}")
+
+
+def _boxes(a: Architecture, split: int) -> list[dict[str, Set]]:
+    """The bounded scalar domains cut into `split` pieces each: all combinations."""
+    if split < 1:
+        raise ValueError(f"split is a number of pieces >= 1, got {split}")
+    cuts: dict[str, list[Set]] = {}
+    for name, d in a.signals.items():
+        if d.kind == "scalar" and isinstance(d.set, Interval) and d.set.bounded:
+            lo, width = d.set.lo, (d.set.hi - d.set.lo) / split
+            cuts[name] = [Interval(lo + i * width, lo + (i + 1) * width) for i in range(split)]
+    if split == 1 or not cuts:
+        return [{}]
+    return [dict(zip(cuts, box)) for box in itertools.product(*cuts.values())]
+
+
+def _of_system(s: System) -> Spectrum:
+    if isinstance(s.B, Features):
+        return Spectrum((Interval(1, 1),), "A = I on infinitely many features", ("as written",))
+    dependence = s.dependence()["A"]
+    _refuse("this system", dependence if dependence != "unknown" else "token")
+    values = eigenvalues(s.A, s.state_size)
+    how = "exact, by the structure of A"
+    if values is None:
+        values = torch.linalg.eigvals(s.dense())
+        how = "numerical (torch.linalg.eigvals): not certified, and ill-conditioned where A is defective"
+    gauge = GAUGE if dependence in INVARIANT else "as written; of what A_t is a function is not known for a bare system"
+    return Spectrum(_enclosing(values), "A_t of these numbers", (how,), gauge, dependence, values)
+
+
+def _of_trajectory(f: Feedback, u: torch.Tensor) -> Spectrum:
+    """Jacobians at up to STEPS steps: the trajectory is run once, states kept only where they are needed."""
+    T = u.shape[1]
+    if T == 0:
+        raise ValueError("a trajectory needs at least one step: u has T = 0")
+    chosen = torch.linspace(0, T - 1, min(T, STEPS)).round().long().tolist()
+    values, state, start = [], None, 0
+    with torch.no_grad():
+        for t in chosen:
+            if t > start:
+                state = scan(f.slice(start, t), u[:, start:t], state)[1]
+            state = f.zero_state(u) if state is None else state
+            start = t
+            values.append(torch.linalg.eigvals(f.jacobian(t, state, u[:, t])))
+    eig = torch.stack(values, 1)
+    how = f"numerical, at {len(chosen)} of {T} steps"
+    subject = "the Jacobian of (x, y) along this trajectory"
+    return Spectrum(_enclosing(eig), subject, (how,), "Lyapunov exponents are invariant, these are not", "state", eig)
+
+
+def _enclosing(values: torch.Tensor) -> tuple[Set, ...]:
+    """The smallest interval that holds the real ones, and the smallest annulus that holds the rest."""
+    z = values.detach().flatten()
+    slack = 1e3 * torch.finfo(z.dtype).eps
+    parts: list[Set] = []
+    is_real = z.imag.abs() <= slack * z.abs().clamp(min=1) if z.is_complex() else torch.ones_like(z, dtype=torch.bool)
+    reals = (z.real if z.is_complex() else z)[is_real]
+    if reals.numel():
+        parts.append(Interval(reals.min().item(), reals.max().item()))
+    others = z[~is_real].abs()
+    if others.numel():
+        parts.append(Polar(Interval(others.min().item(), others.max().item())))
+    return tuple(parts)
+
+
+def merged(parts: list[Set]) -> tuple[Set, ...]:
+    """Overlapping intervals joined, full annuli joined, sets inside another dropped."""
+    annuli = [p for p in parts if isinstance(p, Polar) and p.full]
+    disc = hull(annuli) if annuli else None
+    intervals: list[Interval] = []
+    for p in sorted((p for p in parts if isinstance(p, Interval)), key=lambda p: p.lo):
+        if intervals and p.lo <= intervals[-1].hi:
+            intervals[-1] = intervals[-1].hull(p)
+        elif not (disc and p.abs.hi <= disc.abs.hi and p.abs.lo >= disc.abs.lo):
+            intervals.append(p)
+    others = [p for p in dict.fromkeys(parts) if not isinstance(p, Interval) and p not in annuli]
+    return (*intervals, *([disc] if disc else []), *others)
+
+
+__all__ = ["NotInvariant", "Spectrum", "merged", "point", "spectrum"]

@@ -1,0 +1,83 @@
+"""A verdict: an answer, the theorem that gives it, the hypotheses as checked, and a certificate that is re-checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+class Certificate(Protocol):
+    """Evidence that can be verified again, by code that did not find it."""
+
+    def check(self, subject: Any) -> bool:
+        """Does this evidence hold for the subject?"""
+        ...
+
+
+@dataclass(frozen=True)
+class Theorem:
+    """A statement and its source; `own` marks a derivation of this library (proof in docs/theorems.md)."""
+
+    cite: str
+    statement: str
+    own: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.statement} [{self.cite}{'; own derivation, docs/theorems.md' if self.own else ''}]"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """answer True, False or None (undecided), never a guess.
+
+    theorem: what gives the answer.  hypotheses: name -> how it was checked.  regimes: the models of precision in which
+    it is proved.  layers: how many layers it speaks of.  certificate: weights that are run (True), bounds that are
+    recomputed (False).  `bool()` of an undecided verdict raises, because None is falsy and undecided is not "no".
+    """
+
+    question: str
+    answer: bool | None
+    theorem: Theorem | None
+    hypotheses: dict[str, str]
+    because: str
+    regimes: tuple[str, ...] = ()
+    layers: str = "any number of layers"
+    certificate: Certificate | None = None
+    subject: Any = field(default=None, repr=False)
+
+    def check(self) -> bool:
+        """Verifies the certificate again, independently of how it was found. ValueError where there is none."""
+        if self.certificate is None:
+            raise ValueError(f"undecided, so there is no certificate to check: {self.because}")
+        return self.certificate.check(self.subject)
+
+    def __bool__(self) -> bool:
+        if self.answer is None:
+            raise ValueError(f"undecided: {self.because}. Compare .answer with True, False or None")
+        return self.answer
+
+    @property
+    def word(self) -> str:
+        return {True: "yes", False: "no", None: "undecided"}[self.answer]
+
+    def __repr__(self) -> str:
+        lines = [f"{self.question} {self.word}: {self.because}"]
+        if self.theorem:
+            lines.append(f"  theorem     {self.theorem}")
+        if self.answer is not None:
+            lines.append(f"  proved for  {self.layers}; precision: {', '.join(self.regimes)}")
+        lines += [f"  {name:11s} {how}" for name, how in self.hypotheses.items()]
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict as plain data, for JSON."""
+        theorem = self.theorem and {"cite": self.theorem.cite, "statement": self.theorem.statement, "own": self.theorem.own}
+        return {
+            "question": self.question,
+            "answer": self.answer,
+            "because": self.because,
+            "theorem": theorem,
+            "hypotheses": self.hypotheses,
+            "regimes": list(self.regimes),
+            "layers": self.layers,
+        }

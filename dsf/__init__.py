@@ -1,0 +1,124 @@
+"""dsf: every sequence model as one dynamical system.
+
+    x_t = A_t x_{t-1} + B_t u_t          y_t = C_t x_t + D_t u_t
+
+Convert a model into A, B, C, D; look at it; analyse it; run it. `dsf.architectures()` is the way in.
+"""
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
+
+from . import features, sets
+from .definition import Architecture, architecture, architecture_named, architectures
+from .discretize import bilinear, gbt, zoh
+from .domains import (
+    Domain,
+    Drive,
+    Each,
+    First,
+    Fixed,
+    Gate,
+    Index,
+    LogDecay,
+    Matrix,
+    Param,
+    Positive,
+    Prefix,
+    Previous,
+    Scalar,
+    Shared,
+    Unit,
+    UnitDisc,
+    Vector,
+    Window,
+)
+from .feedback import Feedback
+from .functions import (
+    decay,
+    elementwise,
+    elu,
+    exp,
+    inner,
+    known,
+    relu,
+    relu_secant,
+    sigmoid,
+    softplus,
+    sqrt,
+    stack,
+    tanh,
+    tanh_secant,
+)
+from .linearization import linearize
+from .operators import (
+    Block,
+    Composed,
+    Dense,
+    Diagonal,
+    DiagonalPlusLowRank,
+    I,
+    Identity,
+    OneHotDiagonal,
+    Operator,
+    Product,
+    RealPart,
+    Reflection,
+    Scaled,
+    Shift,
+    Sum,
+    Writes,
+    block,
+    dense,
+    diag,
+    outer,
+)
+from .sets import Complex, Interval, LeftHalfPlane, Polar, Rectangle, annulus, arc, disc, inf
+from .system import System
+from .transforms import bidirectional, microsteps, normalised, parallel, series
+
+# What lives above this package is imported when it is first asked for: name -> module.
+_ABOVE = {
+    "simulate": "dsf_kernels.dispatch",
+    "explain": "dsf_kernels.dispatch",
+    "Mixer": "dsf_kernels.layers",
+    "convert": "dsf.conversion",
+    "parity": "dsf_analysis.recognition",
+    "spectrum": "dsf_analysis.spectra",
+    "Verdict": "dsf_analysis.verdicts",
+}
+
+if TYPE_CHECKING:
+    from dsf_analysis.recognition import parity
+    from dsf_analysis.spectra import spectrum
+    from dsf_analysis.verdicts import Verdict
+    from dsf_kernels.dispatch import explain, simulate
+    from dsf_kernels.layers import Mixer
+
+    from .conversion import convert
+
+
+def __getattr__(name: str):
+    if name not in _ABOVE:
+        raise AttributeError(f"module 'dsf' has no attribute {name!r}")
+    found = getattr(_import_module(_ABOVE[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_ABOVE])
+
+
+__version__ = "0.1.0"
+__all__ = [
+    *("Architecture", "architecture", "architecture_named", "architectures"),
+    *("Domain", "Drive", "Each", "First", "Fixed", "Gate", "Index", "LogDecay", "Matrix", "Param", "Positive", "Prefix"),
+    *("Previous", "Scalar", "Shared", "Unit", "UnitDisc", "Vector", "Window"),
+    *("Complex", "Interval", "LeftHalfPlane", "Polar", "Rectangle", "annulus", "arc", "disc", "inf", "sets"),
+    *("decay", "elementwise", "elu", "exp", "features", "inner", "known", "relu", "relu_secant", "sigmoid", "softplus"),
+    *("sqrt", "stack", "tanh", "tanh_secant", "bilinear", "gbt", "zoh"),
+    *("Block", "Composed", "Dense", "Diagonal", "DiagonalPlusLowRank", "I", "Identity", "OneHotDiagonal", "Operator"),
+    *("Product", "RealPart", "Reflection", "Scaled", "Shift", "Sum", "Writes", "block", "dense", "diag", "outer"),
+    *("Feedback", "System", "bidirectional", "linearize", "microsteps", "normalised", "parallel", "series"),
+    *("Mixer", "Verdict", "convert", "explain", "parity", "simulate", "spectrum"),
+]

@@ -1,0 +1,217 @@
+"""torch.nn.RNN, LSTM and GRU: one converted layer per layer and direction, one head, the module's own weights.
+
+    LSTM, gates in the order i, f, u, o      RNN: one, tanh or relu      GRU, gates in the order r, z, u
+
+A module returns the output of its last layer only. The layers below are run by torch, as one-layer modules on the same
+weights, so that what every layer is compared with is torch's arithmetic and not dsf's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils.rnn import PackedSequence
+
+from dsf import Drive, I, Matrix, Param, Previous, System, architecture, architecture_named, diag, relu_secant
+from dsf.conversion import converter
+from dsf.converted_layer import ConvertedLayer, Signals
+from dsf.recording import Call, ConversionError
+
+Weights = dict[str, torch.Tensor]  # weight_ih, weight_hh, bias_ih, bias_hh, weight_hr (the projection): of one layer
+
+
+@architecture("Elman, relu", year=1990, cite="elman1990", register=False)
+def relu_rnn(u=Drive, y=Previous, R=Param(Matrix)):
+    """torch.nn.RNN(nonlinearity="relu"): y_t = relu(u_t + R y_{t-1}), in the secant form."""
+    gain = relu_secant(u + R @ y)
+    return System(A=diag(gain) @ R, B=diag(gain), C=I)
+
+
+def check(call: Call) -> None:
+    """Refuses what would give a wrong or unclear result, before torch runs."""
+    module, x = call.module, call.arguments.get("input")
+    if isinstance(x, PackedSequence):
+        raise ConversionError(
+            f"{call.where} is given a PackedSequence: convert takes sequences of one length. Pass the padded tensor, "
+            "or each sequence alone"
+        )
+    if not isinstance(x, torch.Tensor):
+        raise ConversionError(f"{call.where} takes a tensor, got {type(x).__name__}")
+    if module.training and module.dropout > 0 and module.num_layers > 1:
+        raise ConversionError(
+            f"{call.where} is in training mode with dropout {module.dropout} between its layers: its output is random. "
+            "Call module.eval() first"
+        )
+    layout = _layout(module, x)
+    axes = ", ".join(str(module.input_size) if axis == "F" else axis for axis in layout)
+    if x.dim() not in (2, 3) or x.shape[-1] != module.input_size:
+        raise ConversionError(f"the input of {call.where} should be [{axes}], got shape {tuple(x.shape)}")
+    if 0 in x.shape:
+        raise ConversionError(f"the input of {call.where} is empty: [{axes}] is {tuple(x.shape)}; give at least one step")
+    weight = module.weight_ih_l0
+    if (x.dtype, x.device) != (weight.dtype, weight.device):
+        raise ConversionError(
+            f"the input of {call.where} is {x.dtype} on {x.device}, its weights {weight.dtype} on {weight.device}; "
+            "move one with .to(...)"
+        )
+    _refuse_nan(call, module)
+
+
+def _refuse_nan(call: Call, module: nn.RNNBase) -> None:
+    given = call.arguments.get("hx")
+    tensors = {"the input": call.arguments["input"]}
+    tensors |= {f"initial state {i}": h for i, h in enumerate(given if isinstance(given, tuple) else (given,))}
+    tensors |= dict(module.named_parameters())
+    for name, tensor in tensors.items():
+        if isinstance(tensor, torch.Tensor) and not torch.isfinite(tensor).all():
+            raise ConversionError(f"{name} of {call.where} holds NaN or infinity")
+
+
+def _layout(module: nn.RNNBase, x: torch.Tensor) -> str:
+    return "TF" if x.dim() == 2 else "BTF" if module.batch_first else "TBF"
+
+
+# ------------------------------------------------------------------------------------ the three, input -> signals, drive
+# pre [B, T, 1, gates * n] is ONE tensor, of which the signals are views.
+
+
+def _pre_activations(x: torch.Tensor, weights: Weights, bias: torch.Tensor | None, gates: int):
+    return F.linear(x, weights["weight_ih"], bias)[:, :, None].chunk(gates, -1)
+
+
+def _summed_biases(w: Weights) -> torch.Tensor | None:
+    return w["bias_ih"] + w["bias_hh"] if "bias_ih" in w else None
+
+
+def lstm_signals(w: Weights) -> Callable[[torch.Tensor], tuple[Signals, torch.Tensor]]:
+    recurrent, bias = w["weight_hh"], _summed_biases(w)
+    if "weight_hr" in w:  # torch feeds back h = P y, so the recurrent weights on y are R P
+        recurrent = recurrent @ w["weight_hr"]
+    matrices = dict(zip(("Ri", "Rf", "Ru", "Ro"), (R[None] for R in recurrent.chunk(4))))
+
+    def encode(x):
+        i, f, u, o = _pre_activations(x, w, bias, 4)
+        return dict(f=f, i=i, o=o, **matrices), u
+
+    return encode
+
+
+def gru_signals(w: Weights) -> Callable[[torch.Tensor], tuple[Signals, torch.Tensor]]:
+    n = w["weight_hh"].shape[1]
+    matrices = dict(zip(("Rr", "Rz", "Ru"), (R[None] for R in w["weight_hh"].chunk(3))))
+    bias, inside = None, w["weight_hh"].new_zeros(n)
+    if "bias_ih" in w:
+        bias = torch.cat([(w["bias_ih"] + w["bias_hh"])[: 2 * n], w["bias_ih"][2 * n :]])
+        inside = w["bias_hh"][2 * n :]  # r multiplies this one: it belongs to Ru y, not to the input
+
+    def encode(x):
+        r, z, u = _pre_activations(x, w, bias, 3)
+        return dict(z=z, r=r, **matrices, bias=inside[None]), u
+
+    return encode
+
+
+def rnn_signals(w: Weights) -> Callable[[torch.Tensor], tuple[Signals, torch.Tensor]]:
+    R, bias = w["weight_hh"][None], _summed_biases(w)
+    return lambda x: (dict(R=R), _pre_activations(x, w, bias, 1)[0])
+
+
+# ------------------------------------------------------------------------------------------------ layer by layer
+
+
+@converter(nn.LSTM, check=check)
+def lstm(call: Call) -> Iterator[ConvertedLayer]:
+    """nn.LSTM, also with proj_size: exactly an LSTM with recurrent weights R P, followed by P."""
+    return _layers(call, architecture_named("lstm"), lstm_signals)
+
+
+@converter(nn.GRU, check=check)
+def gru(call: Call) -> Iterator[ConvertedLayer]:
+    """nn.GRU."""
+    return _layers(call, architecture_named("gru"), gru_signals)
+
+
+@converter(nn.RNN, check=check)
+def rnn(call: Call) -> Iterator[ConvertedLayer]:
+    """nn.RNN, tanh or relu."""
+    return _layers(call, architecture_named("elman") if call.module.nonlinearity == "tanh" else relu_rnn, rnn_signals)
+
+
+def _layers(call: Call, arch, signals_of) -> Iterator[ConvertedLayer]:
+    module, x = call.module, call.arguments["input"]
+    given, (output, final) = call.arguments.get("hx"), call.output
+    directions, layout = 2 if module.bidirectional else 1, _layout(module, x)
+    for layer in range(module.num_layers):
+        rows = slice(layer * directions, (layer + 1) * directions)
+        states = _rows(given, rows)
+        y, last = (output, _rows(final, rows)) if layer == module.num_layers - 1 else _alone(module, layer, x, states)
+        for d, out in enumerate(y.chunk(directions, -1)):
+            weights = _weights(module, layer, d)
+            stages = {"projection": weights["weight_hr"]} if "weight_hr" in weights else {}
+            yield ConvertedLayer(
+                path=call.name(f"layer{layer}" + ".reverse" * d),
+                architecture=arch,
+                encode=signals_of(weights),
+                input=x,
+                output=out,
+                layout=layout,
+                state_size=module.hidden_size,
+                state=states and _initial(call, states, d, weights.get("weight_hr")),
+                final=_as_state(last, d),
+                reverse=d == 1,
+                stages=stages,
+            )
+        x = y
+
+
+def _weights(module: nn.RNNBase, layer: int, direction: int) -> Weights:
+    """Copies of the weights of one layer and direction, by their names without the suffix."""
+    suffix = f"_l{layer}" + "_reverse" * direction
+    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+    return {k: getattr(module, k + suffix).detach().clone() for k in kinds if hasattr(module, k + suffix)}
+
+
+def _alone(module: nn.RNNBase, layer: int, x: torch.Tensor, states):
+    """Output and final states of one layer, by torch: a module of one layer on the same weights."""
+    options = dict(bias=module.bias, batch_first=module.batch_first, bidirectional=module.bidirectional, device="meta")
+    if isinstance(module, nn.RNN):
+        options["nonlinearity"] = module.nonlinearity
+    if isinstance(module, nn.LSTM):
+        options["proj_size"] = module.proj_size
+    base = next(cls for cls in (nn.LSTM, nn.GRU, nn.RNN) if isinstance(module, cls))
+    one = base(x.shape[-1], module.hidden_size, **options)
+    for name, _ in list(one.named_parameters()):
+        weight = getattr(module, name.replace("_l0", f"_l{layer}")).detach()
+        setattr(one, name, nn.Parameter(weight, requires_grad=False))
+    states = states and (states if isinstance(module, nn.LSTM) else states[0])
+    y, last = one(x, states)
+    return y, (last if isinstance(last, tuple) else (last,))
+
+
+def _rows(states, rows: slice) -> tuple[torch.Tensor, ...] | None:
+    """The states (h,) or (h, c) of some layers and directions."""
+    if states is None:
+        return None
+    return tuple(h[rows] for h in (states if isinstance(states, tuple) else (states,)))
+
+
+def _as_state(states: tuple[torch.Tensor, ...], direction: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """torch's (h,) or (h, c) of one direction, [B, n] or [n], as the state (x [B, 1, n, 1], y [B, 1, n])."""
+    h = states[0][direction]
+    c = states[-1][direction]
+    h, c = (s[None] if s.dim() == 1 else s for s in (h, c))
+    return c[:, None, :, None], h[:, None]
+
+
+def _initial(call: Call, states, direction: int, projection: torch.Tensor | None):
+    x, y = _as_state(states, direction)
+    if projection is None:
+        return x, y
+    full = y.double() @ torch.linalg.pinv(projection.double()).mT  # some y with P y = h: only P y enters the recurrence
+    rounding = torch.finfo(y.dtype).eps ** 0.5
+    if (full @ projection.double().mT - y).abs().max() > rounding * y.abs().max():
+        raise ConversionError(f"the initial state of {call.where} is no output: it is not in the range of its projection")
+    return x, full.to(y.dtype)

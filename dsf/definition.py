@@ -1,0 +1,230 @@
+"""An architecture: ONE typed function, and its readings on tensors, symbols, names and bounds."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import sympy as sp
+import torch
+
+from .domains import Domain, Drive, Previous
+from .feedback import Feedback
+from .operators import Dense, Operator
+from .sets import Interval, Set, inf
+from .system import System
+from .transforms import normalised
+from .validation import check_signals
+from .values import Bound
+
+
+@dataclass(frozen=True, eq=False)
+class Architecture:
+    """A body with the domains of its signals. Call it with tensors to get a System (or a Feedback).
+
+    >>> import dsf
+    >>> deltanet = dsf.architecture_named("deltanet")
+    >>> signals, u = deltanet.sample(batch=1, length=8, heads=2, n=4, p=3)
+    >>> y, state = dsf.simulate(deltanet(**signals), u)
+    >>> y.shape, state.shape
+    (torch.Size([1, 8, 2, 3]), torch.Size([1, 2, 4, 3]))
+    """
+
+    title: str
+    body: Callable[..., System]
+    signals: Mapping[str, Domain]
+    year: int | None = None
+    cite: str | None = None
+    wrappers: tuple[Callable[[System], System], ...] = ()
+    reserved_names: Mapping[str, str] = field(default_factory=dict)  # parameter -> "drive" | "previous"
+
+    @property
+    def name(self) -> str:
+        """The lower-case identifier: the name of the function."""
+        return self.body.__name__
+
+    @property
+    def steps(self) -> int:
+        """The number of micro-steps J of a token, 0 where it has none."""
+        return max((d.steps for d in self.signals.values()), default=0)
+
+    @property
+    def feedback(self) -> bool:
+        """Does the body read y_{t-1}?"""
+        return "previous" in self.reserved_names.values()
+
+    def reserved(self, y: Any, u: Any) -> dict[str, Any]:
+        """The reserved parameters of the body, given y_{t-1} and u_t."""
+        return {name: {"previous": y, "drive": u}[kind] for name, kind in self.reserved_names.items()}
+
+    def with_domain(self, **domains: Domain) -> Architecture:
+        """The same body on other domains: another equation, layer, test and verdict."""
+        unknown = domains.keys() - self.signals.keys()
+        if unknown:
+            raise TypeError(f"{self.name} has the signals {', '.join(self.signals)}, not {', '.join(sorted(unknown))}")
+        for name, domain in domains.items():
+            if not isinstance(domain, Domain):
+                raise TypeError(f"{name} should be a domain such as Scalar(0, 2), got {domain!r}")
+        return replace(self, signals=MappingProxyType({k: domains.get(k, d) for k, d in self.signals.items()}))
+
+    def normalised(self, floor: float | None = None) -> Architecture:
+        """The same architecture with its output divided by its own run on ones (see transforms.normalised)."""
+        return replace(self, wrappers=(*self.wrappers, lambda s: normalised(s, floor)))
+
+    def open_range(self, delta: float = 1e-6) -> Architecture:
+        """The same architecture on domains shrunk by delta: what it can do without reaching their ends."""
+        return replace(self, signals=MappingProxyType({k: d.shrunk(delta) for k, d in self.signals.items()}))
+
+    def _run(self, values: dict[str, Any], y: Any, u: Any) -> System:
+        system = self.body(**values, **self.reserved(y, u))
+        if not isinstance(system, System):
+            raise TypeError(f"the body of {self.name} should return a System, got {type(system).__name__}")
+        for wrap in self.wrappers:
+            system = wrap(system)
+        return replace(system, architecture=self)
+
+    # ------------------------------------------------------------------------------------------------------ readings
+    def __call__(self, **tensors: torch.Tensor) -> System | Feedback:
+        """Signals in the public layout -> System. Sizes are compared, never broadcast.
+
+        Raises TypeError for unknown or missing signals, ValueError for a size or device that does not fit.
+        """
+        check_signals(self.name, dict(self.signals), tensors)
+        heads = next((tensors[k].shape[d.axes.index("H")] for k, d in self.signals.items() if not d.groups), 1)
+        values = {k: self._canonical(d, tensors[k], heads) for k, d in self.signals.items()}
+        if self.feedback:
+            return Feedback(self, values, tensors)
+        return replace(self._run(values, None, None), signals=tensors)
+
+    def _canonical(self, d: Domain, x: torch.Tensor, heads: int) -> Any:
+        """Every leaf [B, T, H, (J,) 1 | n | n, n]: a scalar ends in an axis of size 1, so that bodies broadcast."""
+        x = x[None, None] if d.const else x
+        if d.groups > 1:
+            x = x.repeat_interleave(heads // d.groups, 2)
+        if self.steps and not d.steps:
+            x = x[:, :, :, None]
+            if d.first:
+                x = torch.cat([x] + [torch.zeros_like(x)] * (self.steps - 1), 3)
+        return Dense(x) if d.kind == "matrix" else x if d.own_axes else x[..., None]
+
+    def symbolic(self, n: int = 2, prefix: str = "") -> System:
+        """The System on sympy symbols at a state size n. `prefix` keeps the symbols of two systems apart."""
+
+        def symbols(k: str, d: Domain) -> Any:
+            x = d.symbols(prefix + k, n)
+            if self.steps and not d.steps:
+                x = np.stack([x] + [0 * x if d.first else x] * (self.steps - 1))
+            return Dense(x) if d.kind == "matrix" else x
+
+        y, u = (replace(d, dependence="token").symbols(prefix + s, n) for s, d in (("y", Previous), ("u", Drive)))
+        return self._run({k: symbols(k, d) for k, d in self.signals.items()}, y, u)
+
+    def names(self) -> System:
+        """The System on one symbol per signal: equations at generic n."""
+        values: dict[str, Any] = {k: sp.Symbol(k, real=True) for k in self.signals}
+        values = {k: Dense(v) if self.signals[k].kind == "matrix" else v for k, v in values.items()}
+        return self._run(values, sp.Symbol("y_{t-1}", real=True), sp.Symbol("u_t", real=True))
+
+    def bounds(self, **within: Set) -> System:
+        """The System on bounds: what A can be over ALL inputs. `within` cuts the sets of some signals."""
+        previous = Bound(Interval(), Interval(0, inf), "state")
+        drive = Bound(Interval(), Interval(0, inf), "token")
+        return self._run({k: d.bound(within.get(k)) for k, d in self.signals.items()}, previous, drive)
+
+    def sample(
+        self,
+        batch: int = 2,
+        length: int = 64,
+        heads: int = 4,
+        n: int = 16,
+        p: int = 16,
+        dtype: torch.dtype = torch.float64,
+        generator: torch.Generator | None = None,
+        ends: float = 0.1,
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Random signals inside their domains (a share `ends` of them at an end) and a drive u that fits.
+
+        u is [B, T, H, p]; [B, T, H, n] where B is an operator; [B, T, H, J, p] with micro-steps.
+        """
+        sizes = {"B": batch, "T": length, "H": heads, "n": n}
+        signals = {k: d.sample(sizes, dtype, generator, ends) for k, d in self.signals.items()}
+        operator = isinstance(self.bounds().B, Operator)
+        tail = (self.steps, p) if self.steps else (n,) if operator else (p,)
+        return signals, torch.randn((batch, length, heads, *tail), dtype=dtype, generator=generator)
+
+    def __repr__(self) -> str:
+        from .printing import describe_architecture
+
+        return describe_architecture(self)
+
+    def _repr_latex_(self) -> str:
+        from .printing import architecture_latex
+
+        return architecture_latex(self)
+
+
+_REGISTRY: dict[str, Architecture] = {}
+
+
+def architecture(title: str, *, year: int | None = None, cite: str | None = None, register: bool = True) -> Callable[[Callable[..., System]], Architecture]:
+    """Makes an Architecture of a body: a function whose defaults are domains and which returns a System.
+
+    The function's name is the architecture's. Redefining it in the same module (a notebook cell) replaces it; a name
+    that another module uses is refused with ValueError. register=False keeps it out of `dsf.architectures()`.
+
+    >>> from dsf import I, Scalar, System, Unit, Vector, architecture, outer
+    >>> @architecture("My delta rule", register=False)
+    ... def mine(q=Vector, k=Unit, beta=Scalar(0, 2)):
+    ...     return System(A=I - beta * outer(k), B=beta * k, C=q)
+    >>> mine.bounds().A.b.set
+    [0, 2]
+    """
+    if not isinstance(title, str):
+        raise TypeError('architecture takes a title: write @architecture("My model")')
+
+    def define(body: Callable[..., System]) -> Architecture:
+        domains = {k: p.default for k, p in inspect.signature(body).parameters.items()}
+        for k, d in domains.items():
+            if not isinstance(d, Domain):
+                raise TypeError(f"the signal {k} of {body.__name__} needs a domain as its default, as in {k}=Vector")
+        reserved = {k: d.kind for k, d in domains.items() if d.kind in ("drive", "previous")}
+        signals = MappingProxyType({k: d for k, d in domains.items() if k not in reserved})
+        arch = Architecture(title, body, signals, year, cite, reserved_names=MappingProxyType(reserved))
+        if register:
+            taken = _REGISTRY.get(arch.name)
+            if taken is not None and taken.body.__module__ != body.__module__:
+                raise ValueError(
+                    f"the name {arch.name!r} is taken by {taken.body.__module__}: rename the function, or "
+                    "register=False (redefining your own is fine)"
+                )
+            _REGISTRY[arch.name] = arch
+        return arch
+
+    return define
+
+
+def architectures() -> Mapping[str, Architecture]:
+    """Every registered architecture, by name: those of the library, and the user's own."""
+    from . import zoo
+
+    for module in pkgutil.iter_modules(zoo.__path__):
+        importlib.import_module(f"{zoo.__name__}.{module.name}")
+    return MappingProxyType(dict(sorted(_REGISTRY.items())))
+
+
+def architecture_named(name: str) -> Architecture:
+    """The architecture of that name; KeyError names the nearest ones."""
+    import difflib
+
+    known = architectures()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 3, 0.4)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise KeyError(f"no architecture is called {name!r}.{hint} dsf.architectures() lists all {len(known)}.")
+    return known[name]

@@ -1,0 +1,127 @@
+"""From continuous time x' = A x + B u to one step of length dt: the same function of diagonals and of matrices.
+
+    zero-order hold     A_d = e^{dt A}                              B_d = A^{-1} (e^{dt A} - I) B
+    GBT(alpha)          A_d = (I - alpha dt A)^{-1} (I + (1-alpha) dt A)    B_d = (I - alpha dt A)^{-1} dt B
+                        alpha = 0 Euler, 1/2 bilinear (Tustin), 1 backward Euler
+
+Source: LSSL (gu2021lssl), S4D (gu2022s4d). A stays ONE occurrence, so bounds stay tight: Mobius(z) is
+alpha' + beta' (1 - alpha z)^{-1} (see `gbt`), and the spectral mapping theorem encloses the spectrum.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import sympy as sp
+import torch
+
+from . import sets
+from .functions import decay
+from .operators import Dense, Diagonal, MatVec, Operator, dependence
+from .sets import Interval, inf
+from .values import Bound, MatrixBound, as_array, column, is_name, widest
+
+
+class Inverse(sp.Function):
+    """(I - M)^{-1} on names."""
+
+    def _latex(self, printer, exp=None):
+        return rf"\left(I - {printer._print(self.args[0])}\right)^{{-1}}"
+
+    def _sympystr(self, printer):
+        return f"(I - {printer._print(self.args[0])})^-1"
+
+
+class IPlus(sp.Function):
+    """I + M on names."""
+
+    def _latex(self, printer, exp=None):
+        return rf"\left(I + {printer._print(self.args[0])}\right)"
+
+    def _sympystr(self, printer):
+        return f"(I + {printer._print(self.args[0])})"
+
+
+def zoh(A: Operator, b: Any, dt: Any) -> tuple[Operator, Any]:
+    """Zero-order hold: u is constant within a step. A Diagonal (no eigenvalue 0), or a Dense matrix.
+
+    Raises TypeError for other structures.
+    """
+    if isinstance(A, Diagonal):
+        step = decay(dt * A.d)
+        return Diagonal(step), (step - 1) / A.d * b
+    if not isinstance(A, Dense):
+        raise TypeError(f"zoh takes a Diagonal or a Dense operator, got {type(A).__name__}")
+    M = A.M
+    if is_name(M):
+        return Dense(sp.exp(dt * M)), MatVec((sp.exp(dt * M) - 1) / M, b)
+    if isinstance(M, MatrixBound):
+        z = (dt * A).M
+        return Dense(_mapped(z, sets.exp)), _free_vector(A, b, dt)
+    if not isinstance(M, torch.Tensor):
+        n = M.shape[-1]
+        step = as_array((sp.Matrix(M) * dt[0]).exp())
+        return Dense(step), as_array(sp.Matrix(M).solve(sp.Matrix(step - np.eye(n, dtype=int)) * sp.Matrix(b)))[:, 0]
+    n = M.shape[-1]
+    z, w = torch.broadcast_tensors(column(dt) * M, torch.zeros(n, n, dtype=M.dtype, device=M.device))[0], (dt * b)[..., None]
+    top = torch.cat([z, w.expand(*z.shape[:-1], 1)], -1)  # expm of [[A, b], [0, 0]] holds both: no inverse of A
+    both = torch.linalg.matrix_exp(torch.cat([top, torch.zeros_like(top[..., :1, :])], -2))
+    return Dense(both[..., :n, :n]), both[..., :n, n]
+
+
+def gbt(A: Operator, b: Any, dt: Any, alpha: float) -> tuple[Operator, Any]:
+    """The generalised bilinear transform; alpha in [0, 1]. A Diagonal or Dense.
+
+    alpha > 0: (1 + (1-alpha) z) / (1 - alpha z) = (1 - 1/alpha) + (1/alpha) (1 - alpha z)^{-1}, with z = dt A once.
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must lie in [0, 1] (0 Euler, 1/2 bilinear, 1 backward Euler), got {alpha}")
+    if isinstance(A, Diagonal):
+        z = dt * A.d
+        if alpha == 0:
+            return Diagonal(1 + z), dt * b
+        inverse = 1 / (1 - alpha * z)
+        return Diagonal((1 - 1 / alpha) + (1 / alpha) * inverse), inverse * (dt * b)
+    if not isinstance(A, Dense):
+        raise TypeError(f"gbt takes a Diagonal or a Dense operator, got {type(A).__name__}")
+    return _gbt_dense(A, b, dt, alpha)
+
+
+def bilinear(A: Operator, b: Any, dt: Any) -> tuple[Operator, Any]:
+    """Tustin's rule, gbt with alpha = 1/2: maps the left half plane onto the unit disc."""
+    return gbt(A, b, dt, 0.5)
+
+
+def _gbt_dense(A: Dense, b: Any, dt: Any, alpha: float) -> tuple[Operator, Any]:
+    z, a = (dt * A).M, sp.nsimplify(alpha)
+    if is_name(A.M):
+        inverse = Inverse(a * z)
+        return Dense(IPlus((1 - a) * z) * inverse), MatVec(inverse, dt * b)
+    if isinstance(z, MatrixBound):
+
+        def mobius(s):
+            if alpha == 0:
+                return sets.add(sets.point(1), s)
+            inverse = sets.inverse(sets.add(sets.point(1), sets.scaled(s, -alpha)))
+            return sets.add(sets.point(1 - 1 / alpha), sets.scaled(inverse, 1 / alpha))
+
+        return Dense(_mapped(z, mobius)), _free_vector(A, b, dt)
+    n = z.shape[-1]
+    if isinstance(z, torch.Tensor):
+        eye = torch.eye(n, dtype=z.dtype, device=z.device)
+        inverse = torch.linalg.inv(eye - alpha * z)
+    else:
+        eye, alpha = np.array(sp.eye(n).tolist(), dtype=object), a
+        inverse = as_array(sp.Matrix(eye - a * z).inv())
+    return Dense(inverse @ (eye + (1 - alpha) * z)), (inverse @ (dt * b)[..., None])[..., 0]
+
+
+def _mapped(z: MatrixBound, f) -> MatrixBound:
+    """Spectral mapping: the eigenvalues of f(M) are f(eigenvalues); symmetric stays symmetric, the norm of others is free."""
+    spectrum = f(z.spectrum)
+    return MatrixBound(spectrum, spectrum.abs.hi if z.symmetric else inf, z.symmetric, z.dependence, z.steps)
+
+
+def _free_vector(A: Operator, b: Bound, dt: Bound) -> Bound:
+    return Bound(Interval(), Interval(0, inf), widest((dependence(A), b.dependence, dt.dependence)), b.steps)

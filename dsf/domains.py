@@ -1,0 +1,256 @@
+"""Where a signal lives. ONE declaration gives its symbols' assumptions, its bound, a layer's projection, a sampler.
+
+    beta=Gate  ->  beta real, positive     [0, 1]     sigmoid(W x)     sigmoid(randn), sometimes exactly 0 or 1
+
+Domains stand as defaults in the signature of an architecture: `def deltanet(q=Vector, k=Unit, beta=Gate)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import sympy as sp
+import torch
+import torch.nn.functional as F
+
+from .operators import Dense
+from .sets import Complex, Interval, Polar, Rectangle, Set, disc, inf, pi
+from .values import Bound, MatrixBound, as_array
+
+FAR = 1e4  # stands for an infinite end in samples: e^-FAR is exactly 0, and FAR * 0 is 0, which oo * 0 is not
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A kind (scalar | vector | matrix | index | drive | previous) and a set for every entry.
+
+    Public layout: scalar [B,T,H], vector [B,T,H,n], matrix [B,T,H,n,n]; `const` drops B and T ([H,...]), `groups` > 0
+    puts G groups in place of H heads, `steps` J puts an axis J after H. Calling it narrows the set: Scalar(0, 2).
+    """
+
+    kind: str
+    set: Set = Interval()
+    spectrum: Set = Complex  # of a matrix: where its eigenvalues lie (its entries' range says nothing about that)
+    unit: bool = False  # |v| = 1
+    const: bool = False
+    groups: int = 0
+    steps: int = 0
+    first: bool = False  # acts at the first micro-step only, 0 at the others: a log decay
+    dependence: str = "token"
+    value: Callable[[int], sp.Matrix] | None = None  # a fixed vector or matrix
+
+    def __call__(self, lo: Set | float, hi: float | None = None) -> Domain:
+        """The same kind on another set: Scalar(0, 2), Vector(LeftHalfPlane)."""
+        if isinstance(lo, (int, float)):
+            if hi is None:
+                raise TypeError(f"a domain takes two ends or a set, as in Scalar(0, 2); got {lo}")
+            lo = Interval(lo, hi)
+        return replace(self, set=lo)
+
+    def __repr__(self) -> str:
+        where = "" if self.kind in ("drive", "previous", "index") or self.value else f" in {self.set}"
+        what = f"unit {self.kind}" if self.unit else f"fixed {self.kind}" if self.value else self.kind + where
+        tags = ["constant"] * (self.const and not self.value) + [f"{self.steps} micro-steps"] * bool(self.steps)
+        tags += ["at the first micro-step"] * self.first + [f"{self.groups} groups"] * (self.groups > 1)
+        tags += ["shared by the heads"] * (self.groups == 1) + [self.dependence] * (self.dependence != "token")
+        return ", ".join([what, *tags])
+
+    @property
+    def own_axes(self) -> tuple[str, ...]:
+        return {"scalar": (), "matrix": ("n", "n")}.get(self.kind, ("n",))
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the axes in the public layout."""
+        heads = "G" if self.groups else "H"
+        lead = (heads,) if self.const else ("B", "T", heads)
+        return lead + (("J",) if self.steps else ()) + self.own_axes
+
+    @property
+    def reals(self) -> int:
+        """How many real numbers `project` takes per entry: 2 where the set is complex."""
+        return 1 if isinstance(self.set, Interval) else 2
+
+    def project(self, x: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
+        """R -> the domain, smooth: what a trainable layer puts behind its linear map. Complex sets take two reals."""
+        if self.unit:
+            return F.normalize(x, dim=-1)
+        if isinstance(self.set, Interval):
+            return _into(self.set, x)
+        if y is None:
+            raise ValueError(f"a point of the complex set {self.set} takes two real tensors")
+        if isinstance(self.set, Polar):
+            return torch.polar(_into(self.set.r, x), _into(self.set.theta, y))
+        return torch.complex(_into(self.set.re, x), _into(self.set.im, y))
+
+    def sample(
+        self,
+        sizes: dict[str, int],
+        dtype: torch.dtype = torch.float64,
+        generator: torch.Generator | None = None,
+        ends: float = 0.1,
+    ) -> torch.Tensor:
+        """A random signal in the public layout; a share `ends` of the entries sits at an end of the domain."""
+        sizes = sizes | {"G": self.groups, "J": self.steps}
+        shape, n = tuple(sizes[a] for a in self.axes), sizes["n"]
+        if self.value:
+            fixed = torch.tensor(np.array(self.value(n).evalf(20).tolist(), dtype=float), dtype=dtype)
+            return fixed.reshape((n,) * len(self.own_axes)).expand(shape).clone()
+        if self.kind == "index":
+            return torch.randint(0, n, shape, generator=generator)
+        if self.kind == "matrix" and self.spectrum != Complex:
+            raise ValueError("a free matrix with a claimed spectrum cannot be sampled: give a value, Fixed(...)")
+
+        def normal():
+            return 2 * torch.randn(shape, dtype=dtype, generator=generator)
+
+        x = self.project(*(normal() for _ in range(self.reals)))
+        if self.kind == "matrix":
+            return x / n**0.5
+        return self._to_ends(x, ends, generator)
+
+    def _to_ends(self, x: torch.Tensor, share: float, generator) -> torch.Tensor:
+        if self.unit:  # the ends of a sphere: repeated, axis-parallel keys
+            chosen = torch.rand(x.shape[:-1] + (1,), generator=generator) < share
+            return torch.where(chosen, F.one_hot(torch.tensor(0), x.shape[-1]).to(x.dtype), x)
+        for end in _ends(self.set):
+            x = torch.where(torch.rand(x.shape, generator=generator) < share, torch.full_like(x, end), x)
+        return x
+
+    def symbols(self, name: str, n: int) -> np.ndarray:
+        """Entries name_0, name_1, ... with the assumptions of the domain: [n], [1], [n, n] or [J, ...]."""
+        if self.value:
+            return as_array(self.value(n)).reshape((n,) * len(self.own_axes))
+        shape = ((self.steps,) if self.steps else ()) + ((n,) * len(self.own_axes) or (1,))
+        labels = np.ndindex(shape if self.own_axes else shape[:-1])
+        entries = [sp.Symbol("_".join([name, "".join(map(str, ix))]) if ix else name, **self._assumptions()) for ix in labels]
+        out = np.empty(len(entries), dtype=object)
+        out[:] = entries
+        return out.reshape(shape)
+
+    def _assumptions(self) -> dict[str, bool]:
+        if self.kind == "index":
+            return {"integer": True, "nonnegative": True}
+        if not isinstance(self.set, Interval):
+            return {"complex": True}
+        sign = {"positive": True} if self.set.lo >= 0 else {"negative": True} if self.set.hi <= 0 else {}
+        return {"real": True} | sign
+
+    def bound(self, within: Set | None = None) -> Any:
+        """The reading on bounds; `within` cuts the set."""
+        dependence = "const" if self.const else "state" if self.kind == "previous" else self.dependence
+        if self.kind == "matrix":
+            return Dense(MatrixBound(self.spectrum, dependence=dependence, steps=self.steps))
+        s = within or self.set
+        if self.first:
+            assert isinstance(s, Interval)
+            s = s.hull(Interval(0, 0))
+        norm2 = None if self.kind == "scalar" else Interval(1, 1) if self.unit else Interval(0, inf)
+        return Bound(s, norm2, dependence, self.steps)
+
+    def contains(self, x: torch.Tensor) -> bool:
+        """Does every entry lie in the domain, up to the rounding of its dtype?"""
+        slack = 1e3 * torch.finfo(x.dtype).eps if x.is_floating_point() or x.is_complex() else 0.0
+        if self.unit:
+            return bool(((x.norm(dim=-1) - 1).abs() <= max(slack, 1e-3 * (slack > 1e-6))).all())
+        if self.value or self.kind == "index":
+            return True
+        return _inside(self.set, x, slack)
+
+    def shrunk(self, delta: float) -> Domain:
+        """The open domain seen from inside: every end moved by delta, infinite ends to 1/delta."""
+        if self.unit or self.value or self.kind not in ("scalar", "vector"):
+            return self
+        return replace(self, set=_shrunk(self.set, delta))
+
+
+def _into(s: Interval, x: torch.Tensor) -> torch.Tensor:
+    if s.bounded:
+        return s.lo + (s.hi - s.lo) * x.sigmoid()
+    return s.lo + F.softplus(x) if s.lo > -inf else s.hi - F.softplus(x) if s.hi < inf else x
+
+
+def _ends(s: Set) -> list[complex]:
+    """The ends that samples must hit: legal inputs, all of them."""
+    if isinstance(s, Interval):
+        if s == Interval():
+            return []
+        return [e if abs(e) < inf else -FAR for e in (s.lo, s.hi) if e < inf]
+    if isinstance(s, Polar):
+        return [complex(r, 0) for r in (s.r.lo, s.r.hi) if r < inf and 0.0 in s.theta]
+    return []
+
+
+def _inside(s: Set, x: torch.Tensor, slack: float) -> bool:
+    if isinstance(s, Rectangle):
+        parts = ((s.re, x.real), (s.im, x.imag if x.is_complex() else torch.zeros_like(x)))
+    elif isinstance(s, Polar):
+        turns = torch.remainder(x.angle() - s.theta.lo, 2 * pi) + s.theta.lo
+        parts = ((s.r, x.abs()),) if s.full else ((s.r, x.abs()), (s.theta, turns))
+    else:
+        if x.is_complex():
+            return False
+        parts = ((s, x),)
+    room = [(i, v, slack * max([1.0, *(abs(e) for e in (i.lo, i.hi) if abs(e) < inf)])) for i, v in parts]
+    return all(bool(((v >= i.lo - tol) & (v <= i.hi + tol)).all()) for i, v, tol in room)  # NaN is in no domain
+
+
+def _shrunk(s: Set, delta: float) -> Set:
+    if isinstance(s, Interval):
+        lo = -1 / delta if s.lo == -inf else s.lo + delta
+        hi = 1 / delta if s.hi == inf else s.hi - delta
+        return Interval(lo, hi) if lo <= hi else s
+    if isinstance(s, Polar):
+        r = _shrunk(s.r, delta)
+        assert isinstance(r, Interval)
+        return Polar(r if s.r.lo > 0 else Interval(0, r.hi), s.theta)
+    re, im = _shrunk(s.re, delta), _shrunk(s.im, delta)
+    assert isinstance(re, Interval) and isinstance(im, Interval)
+    return Rectangle(re, im)
+
+
+Scalar, Vector, Matrix = Domain("scalar"), Domain("vector"), Domain("matrix")
+Gate, Positive, LogDecay = Scalar(0, 1), Scalar(0, inf), Scalar(-inf, 0)
+Unit = replace(Vector(-1, 1), unit=True)
+UnitDisc = disc(1)
+Index = Domain("index")
+Drive = Domain("drive")  # u_t, for a body that transforms it
+Previous = Domain("previous", dependence="state")  # y_{t-1}: reading it makes a system feed back
+
+
+def Param(domain: Domain) -> Domain:
+    """A constant of the layer, not a function of the token."""
+    return replace(domain, const=True)
+
+
+def Shared(domain: Domain, groups: int = 1) -> Domain:
+    """One signal for all heads (Mamba's B and C), or one per group of heads (grouped queries)."""
+    return replace(domain, groups=groups)
+
+
+def Window(domain: Domain) -> Domain:
+    """A signal that is a function of the last few tokens."""
+    return replace(domain, dependence="window")
+
+
+def Prefix(domain: Domain) -> Domain:
+    """A signal that is a function of all tokens so far."""
+    return replace(domain, dependence="prefix")
+
+
+def Each(domain: Domain, steps: int = 2) -> Domain:
+    """A signal with one value per micro-step: `steps` of them make a token."""
+    return replace(domain, steps=steps)
+
+
+def First(domain: Domain) -> Domain:
+    """A log decay that acts at the first micro-step only."""
+    return replace(domain, first=True)
+
+
+def Fixed(kind: str, value: Callable[[int], sp.Matrix], spectrum: Set = Complex) -> Domain:
+    """A constant vector or matrix that the architecture prescribes, n -> sympy Matrix, with its proven spectrum."""
+    return Domain(kind, spectrum=spectrum, const=True, value=value)

@@ -1,0 +1,100 @@
+"""Systems whose operators read y_{t-1}: LSTM, GRU, Elman. They exist along a trajectory only.
+
+Two different matrices, never confused: the frozen-gate A_t of the body along a trajectory (not unique: Elman is A = 0
+with drive tanh(..), and equally A = diag(tanh(a)/a) R), and the Jacobian of (x, y), which every report uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from .system import System
+from .tree import tree_map, tree_steps
+
+State = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Feedback:
+    """A system with operators that are functions of y_{t-1}. Its state is (x [B,H,n,1], y [B,H,n])."""
+
+    architecture: Any
+    values: dict[str, Any]  # signals, every leaf [B, T, H, ...]
+    signals: dict[str, torch.Tensor] = field(repr=False)
+
+    def at(self, t: int, y: torch.Tensor, u: torch.Tensor) -> System:
+        """The linear system of step t, given y_{t-1} and u_t [B, H, n]: leaves [B, 1, H, ...]."""
+        now = {k: tree_map(lambda leaf: leaf[:, t : t + 1] if leaf.shape[1] > 1 else leaf, v) for k, v in self.values.items()}
+        return self.architecture.body(**now, **self.architecture.reserved(y[:, None], u[:, None]))
+
+    def step(self, t: int, state: State, u: torch.Tensor) -> tuple[State, torch.Tensor]:
+        """(x_{t-1}, y_{t-1}), u_t -> (x_t, y_t), y_t."""
+        system = self.at(t, state[1], u)
+        x, y = system.at(0).step(state[0], u if system.u is None else system.u[:, 0])
+        return (x, y), y
+
+    def zero_state(self, u: torch.Tensor) -> State:
+        zero = torch.zeros_like(u[:, 0])
+        return zero[..., None], zero
+
+    def steps(self, length: int) -> Iterator[Feedback]:
+        """The systems of the steps 0..length-1, one after the other: for loops (`at` cuts every leaf at every call)."""
+        for parts in tree_steps(tuple(self.values.values()), lambda leaf: leaf.split(1, 1), length):
+            yield replace(self, values=dict(zip(self.values, parts)), signals={})
+
+    def slice(self, start: int, stop: int) -> Feedback:
+        """The system of the steps start..stop-1."""
+
+        def cut(leaf):
+            return leaf[:, start:stop] if leaf.shape[1] > 1 else leaf
+
+        return replace(self, values={k: tree_map(cut, v) for k, v in self.values.items()}, signals={})
+
+    def along(self, y: torch.Tensor, u: torch.Tensor) -> System:
+        """The frozen-gate linear System on a trajectory y, u [B,T,H,n]. Not unique; its eigenvalues are no stability."""
+        previous = torch.cat([torch.zeros_like(y[:, :1]), y[:, :-1]], 1)
+        frozen = self.architecture.body(**self.values, **self.architecture.reserved(previous, u))
+        return replace(frozen, architecture=self.architecture)
+
+    def jacobian(self, t: int, state: State, u: torch.Tensor) -> torch.Tensor:
+        """d(x_t, y_t) / d(x_{t-1}, y_{t-1}) at step t: [B, H, 2n, 2n]."""
+        return self._jacobian_of(lambda z: self.step(t, z, u)[0], state)
+
+    def jacobians(self, y: torch.Tensor, x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+        """The Jacobians along a trajectory of outputs y and states x [B,T,H,n] (of steps 0..T-1): [B, T, H, 2n, 2n].
+
+        All steps at once: the trajectory is known, so time is one more batch axis.
+        """
+        B, T = y.shape[:2]
+
+        def previous(z):
+            return torch.cat([torch.zeros_like(z[:, :1]), z[:, :-1]], 1).flatten(0, 1)
+
+        def as_batch(leaf):
+            return leaf.expand(B, T, *leaf.shape[2:]).flatten(0, 1)[:, None] if leaf.shape[1] > 1 else leaf
+
+        unrolled = replace(self, values={k: tree_map(as_batch, v) for k, v in self.values.items()})
+        state = previous(x)[..., None], previous(y)
+        return unrolled.jacobian(0, state, u.flatten(0, 1)).unflatten(0, (B, T))
+
+    def _jacobian_of(self, step, state: State) -> torch.Tensor:
+        n = state[0].shape[-2]
+
+        def flat(s):
+            return torch.cat([s[0][..., 0], s[1]], -1)
+
+        def summed(z):  # (batch, head) pairs do not read each other: one backward per output row serves all
+            return flat(step((z[..., :n, None], z[..., n:]))).sum((0, 1))
+
+        jacobian = torch.autograd.functional.jacobian(summed, flat(state), vectorize=True)
+        assert isinstance(jacobian, torch.Tensor)
+        return jacobian.permute(1, 2, 0, 3)
+
+    def __repr__(self) -> str:
+        from .printing import describe_feedback
+
+        return describe_feedback(self)

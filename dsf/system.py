@@ -1,0 +1,238 @@
+"""The representation: four structured operators, and the one step that everything else must agree with.
+
+    x_t = A_t x_{t-1} + B_t u_t          y_t = C_t x_t + D_t u_t          (reads="before": y_t = C_t x_{t-1} + D_t u_t)
+
+Per head and step x is [n, p]. B a vector: u_t is written as b u_t^T. C a vector: y_t = C^T x_t. B (or C) an operator:
+it acts on the vector u_t (or gives the vector y_t), and p = 1. On tensors every leaf is [B, T, H, ...], where T = 1
+means constant in time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from .features import Features
+from .operators import Identity, Operator, RealPart, Writes, dense, dependence, rows
+from .tree import leaves, tree_map, tree_steps
+from .values import Bound, MatrixBound, column, is_zero, value
+
+OPERATORS = ("A", "B", "C", "D")
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """x_t = A_t x_{t-1} + B_t u_t, y_t = C_t x_t + D_t u_t, on tensors, symbols, names or bounds.
+
+    u: the drive, where the body transforms it.  readout: a function of the STATE, before C.  normalised: y / y[ones],
+    divided by max(|.|, floor) where a floor is given.  x0: the initial state [B, H, n, p] (default 0).
+    """
+
+    A: Operator
+    B: Any
+    C: Any
+    D: Any = 0
+    u: Any = None
+    readout: Callable | None = None
+    normalised: bool = False
+    floor: float | None = None
+    reads: str = "after"
+    x0: torch.Tensor | None = None
+    architecture: Any = None
+    signals: dict[str, Any] | None = field(default=None, repr=False)
+
+    def __post_init__(self):
+        if not isinstance(self.A, Operator):
+            raise TypeError(f"A must be an operator, such as diag(a), g * I or Dense(M); got {type(self.A).__name__}")
+        if self.reads not in ("after", "before"):
+            raise ValueError(f'reads is "after" or "before" the update, got {self.reads!r}')
+
+    def map(self, f: Callable) -> System:
+        """The same system with f applied to every leaf of A, B, C, D (and of the transformed drive)."""
+        parts = {name: tree_map(f, getattr(self, name)) for name in (*OPERATORS, "u")}
+        return replace(self, **parts, signals=None)
+
+    # ------------------------------------------------------------------------------------------------- its sizes
+    @property
+    def leaves(self) -> list:
+        return leaves((self.A, self.B, self.C, self.D))
+
+    def _largest(self, axis: int) -> int:
+        return max((leaf.shape[axis] for leaf in self.leaves), default=1)
+
+    @property
+    def length(self) -> int:
+        """T; 1 where nothing varies in time."""
+        return self._largest(1)
+
+    @property
+    def batch(self) -> int:
+        return self._largest(0)
+
+    @property
+    def heads(self) -> int:
+        return self._largest(2)
+
+    @property
+    def micro_steps(self) -> int:
+        """J, or 0."""
+        return len(self.B.A.factors()) if isinstance(self.B, Writes) else 0
+
+    @property
+    def state_size(self) -> int:
+        """n, the number of rows of the state."""
+        found = [rows(self.A), rows(self.B) if isinstance(self.B, Operator) and not isinstance(self.B, Writes) else None]
+        for vector in (self.B.b if isinstance(self.B, Writes) else self.B, _read_vector(self.C)):
+            vector = vector.x if isinstance(vector, Features) else value(vector)
+            found.append(None if vector is None or isinstance(vector, Operator) else vector.shape[-1])
+        if isinstance(self.C, Operator) and not isinstance(self.C, RealPart):
+            found.append(rows(self.C.T))
+        return max((n for n in found if n), default=1)
+
+    @property
+    def input_size(self) -> int | None:
+        """m, where B is an operator and u_t therefore an m-vector; None where B is a vector and u_t is free."""
+        if not isinstance(self.B, Operator) or isinstance(self.B, Writes):
+            return None
+        return self.state_size if isinstance(self.B, Identity) else rows(self.B.T) or self.state_size
+
+    # ----------------------------------------------------------------------------------------------- its operators
+    def at(self, t: int) -> System:
+        """The system of step t alone: leaves [B, H, ...]."""
+        return self.map(lambda leaf: leaf[:, t if leaf.shape[1] > 1 else 0])
+
+    def steps(self, length: int) -> Iterator[System]:
+        """The systems of the steps 0..length-1, one after the other: for loops (`at` cuts every leaf at every call)."""
+        names = (*OPERATORS, "u")
+        for parts in tree_steps(tuple(getattr(self, name) for name in names), lambda leaf: leaf.unbind(1), length):
+            yield replace(self, **dict(zip(names, parts)), signals=None)
+
+    def slice(self, start: int, stop: int) -> System:
+        """The system of the steps start..stop-1."""
+        return self.map(lambda leaf: leaf[:, start:stop] if leaf.shape[1] > 1 else leaf)
+
+    def dense(self) -> Any:
+        """A as matrices [..., n, n], in the reading of the leaves (sympy: a Matrix is `sp.Matrix(system.dense())`)."""
+        like = next((value(leaf) for leaf in self.leaves if isinstance(leaf, (torch.Tensor, np.ndarray))), None)
+        return dense(self.A, self.state_size, like)
+
+    def dense_operators(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """A [.., n, n], B [.., n, m], C [.., r, n], D [.., r, m] as matrices; a vector B or C means m = 1, r = 1."""
+        if isinstance(self.B, (Features, Writes)) or self.normalised or self.readout:
+            raise ValueError("only a linear system with a finite state has matrices A, B, C, D: this one " + _why(self))
+        n, like = self.state_size, next((v for v in map(value, self.leaves) if v.is_floating_point() or v.is_complex()))
+        m = self.input_size or 1
+        B = dense(self.B, m, like) if isinstance(self.B, Operator) else value(self.B)[..., None]
+        if isinstance(self.C, RealPart):
+            raise ValueError("Re(c^T x) is not complex linear: use C = c, or the real form of the state")
+        C = dense(self.C, n, like) if isinstance(self.C, Operator) else value(self.C)[..., None, :]
+        D = value(self.D)
+        if isinstance(D, Operator):
+            D = dense(D, m, like)
+        elif isinstance(D, torch.Tensor):  # a scalar: the same for every channel
+            D = D[..., None] * torch.eye(C.shape[-2], m, dtype=D.dtype, device=D.device)
+        else:
+            D = D * torch.eye(C.shape[-2], m, dtype=like.dtype, device=like.device)
+        return dense(self.A, n, like), B, C, D
+
+    def kernel(self) -> torch.Tensor:
+        """K[t, s] = C_t A_t ... A_{s+1} B_s (+ D_t at s = t), as [B, H, T, T, r, m]: y = K u, with x0 = 0."""
+        A, B, C, D = (M.expand(self.batch, self.length, self.heads, *M.shape[3:]) for M in self.dense_operators())
+        T = self.length
+        rows_ = []
+        x = B.new_zeros(self.batch, self.heads, T, A.shape[-1], B.shape[-1])  # response to an impulse at each s
+        for t in range(T):
+            impulse = torch.nn.functional.one_hot(torch.tensor(t, device=B.device), T).to(B.dtype)[:, None, None]
+            after = A[:, t, :, None] @ x + impulse * B[:, t, :, None]
+            read = C[:, t, :, None] @ (after if self.reads == "after" else x) + impulse * D[:, t, :, None]
+            rows_.append(read)
+            x = after
+        return torch.stack(rows_, 2)
+
+    def dependence(self) -> dict[str, str]:
+        """Of what each operator is a function: const < token < window < prefix < state. Read off the bounds."""
+        source = self if _on_bounds(self) else self.architecture and self.architecture.bounds()
+        if not source:
+            return {name: "const" if self.length == 1 else "unknown" for name in OPERATORS}
+        return {name: dependence(getattr(source, name)) for name in OPERATORS}
+
+    # ---------------------------------------------------------------------------------------------------- the step
+    def write(self, u: torch.Tensor) -> torch.Tensor:
+        """B_t u_t of one step: u [B, H, p] -> [B, H, n, p] (B an operator: u [B, H, m] -> [B, H, n, 1])."""
+        if not isinstance(self.B, Operator):
+            return column(self.B) * u[..., None, :]
+        return self.B.apply(u if isinstance(self.B, Writes) else u[..., None])
+
+    def read(self, x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+        """C_t x + D_t u_t of one step."""
+        x = self.readout(x) if self.readout else x
+        if isinstance(self.C, RealPart):
+            y = self.C.apply(x)[..., 0, :]
+        elif isinstance(self.C, Operator):
+            y = self.C.apply(x)[..., 0]
+        else:
+            y = (column(self.C) * x).sum(-2)
+        return y if is_zero(self.D) else y + self.through(u)
+
+    def through(self, u: torch.Tensor) -> torch.Tensor:
+        """D_t u_t."""
+        return (self.D.apply(u[..., None])[..., 0]) if isinstance(self.D, Operator) else value(self.D) * u
+
+    def step(self, x: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(x_{t-1}, u_t) -> (x_t, y_t), of a system of one step (see `at`)."""
+        after = self.A.apply(x) + self.write(u)
+        return after, self.read(x if self.reads == "before" else after, u)
+
+    def to_control(self) -> System:
+        """The same map in control theory's form, x_{t+1} = A x_t + B u_t, y_t = C' x_t + D' u_t (reads="before")."""
+        from .control_form import to_control
+
+        return to_control(self)
+
+    def statespace(self, batch: int = 0, head: int = 0):
+        """A time-invariant system as a python-control StateSpace (extra "control")."""
+        from .control_form import statespace
+
+        return statespace(self, batch, head)
+
+    @staticmethod
+    def from_control(source: Any) -> System:
+        """A System from a discrete-time python-control StateSpace, or from (A, B, C, D) in control's convention."""
+        from .control_form import from_control
+
+        return from_control(source)
+
+    def __repr__(self) -> str:
+        from .printing import describe_system
+
+        return describe_system(self)
+
+    def _repr_latex_(self) -> str | None:
+        from .printing import system_latex
+
+        return system_latex(self)
+
+
+def _on_bounds(system: System) -> bool:
+    return any(isinstance(leaf, (Bound, MatrixBound)) for leaf in system.leaves)
+
+
+def _read_vector(C: Any) -> Any:
+    return C.c if isinstance(C, RealPart) else None if isinstance(C, Operator) else C
+
+
+def _why(system: System) -> str:
+    if isinstance(system.B, Features):
+        return "has infinite features"
+    if isinstance(system.B, Writes):
+        return "takes micro-steps"
+    return "is normalised" if system.normalised else "has a nonlinear readout"
+
+
+def flipped(system: System) -> System:
+    """The system with its signals in reversed order of time."""
+    return system.map(lambda leaf: leaf.flip(1) if leaf.shape[1] > 1 else leaf)

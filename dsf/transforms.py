@@ -1,0 +1,110 @@
+"""Systems from systems. `normalised` and `microsteps` stand in bodies; the others join finished systems."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from .operators import Dense, Product, Writes
+from .system import System, flipped
+from .values import Bound, is_name, is_zero, value
+
+
+def normalised(system: System, floor: float | None = None) -> System:
+    """y_t / (the same system driven by ones): the normaliser is one more channel, so every kernel applies.
+
+    floor: divide by max(|.|, floor) instead (mLSTM: 1).
+    """
+    return replace(system, normalised=True, floor=floor)
+
+
+def microsteps(system: System) -> System:
+    """One token = J steps, each with its own A, B and write (signals `Each(...)`); C reads after the last."""
+    if not is_zero(system.D):
+        raise ValueError("a system of micro-steps has no D: a token's J inputs have no one direct way to its output")
+    A, b = Product(system.A), value(system.B)
+    C = system.C if isinstance(system.C, Bound) or is_name(system.C) else _last_micro_step(system.C)
+    return replace(system, A=A, B=Writes(A, b), C=C)
+
+
+def _last_micro_step(C: Any) -> Any:
+    if not isinstance(value(C), (torch.Tensor, np.ndarray)):
+        raise TypeError("a system of micro-steps is read by a vector C")
+    return value(C)[..., -1, :]
+
+
+@dataclass(frozen=True, eq=False)
+class Bidirectional:
+    """y = forward(u) joined with backward(u run from the end). No causal A, B, C, D exists for it."""
+
+    forward: Any
+    backward: Any  # its signals already in reversed order of time
+    join: str = "sum"
+
+    def combine(self, forward: torch.Tensor, backward: torch.Tensor) -> torch.Tensor:
+        return forward + backward if self.join == "sum" else torch.cat([forward, backward], -1)
+
+    def __repr__(self) -> str:
+        return f"Bidirectional ({self.join}), not causal\n  forward:  {self.forward}\n  backward: {self.backward}"
+
+
+def bidirectional(forward: System, backward: System, join: str = "sum") -> Bidirectional:
+    """Two systems on one input, the second run from the end of the sequence; outputs are summed or concatenated.
+
+    Both take their signals in the natural order of time. join: "sum" or "concatenate".
+    """
+    if join not in ("sum", "concatenate"):
+        raise ValueError(f'join is "sum" or "concatenate", got {join!r}')
+    return Bidirectional(forward, flipped(backward), join)
+
+
+def series(first: System, second: System) -> System:
+    """second(first(u)): the output of one drives the other, as ONE system of size n1 + n2 (dense).
+
+    x = [x1; x2]: A = [[A1, 0], [B2 C1 A1, A2]], B = [B1; B2 (C1 B1 + D1)], C = [D2 C1, C2], D = D2 D1.
+    Source: the state-space series connection, for systems that read after the update.
+    """
+    (A1, B1, C1, D1), (A2, B2, C2, D2) = _matrices(first, second)
+    through = C1 @ B1 + D1
+    A = _blocks([[A1, torch.zeros_like(A1[..., :1]).expand(*A1.shape[:-1], A2.shape[-1])], [B2 @ C1 @ A1, A2]])
+    D = D2 @ D1 if first.reads == "after" else None
+    return _joined(first, second, A, torch.cat(_same([B1, B2 @ through], -2), -2), torch.cat(_same([D2 @ C1, C2], -1), -1), D)
+
+
+def parallel(first: System, second: System) -> System:
+    """first(u) + second(u), as ONE system of size n1 + n2 (block diagonal, dense)."""
+    (A1, B1, C1, D1), (A2, B2, C2, D2) = _matrices(first, second)
+    n1, n2 = A1.shape[-1], A2.shape[-1]
+    upper, lower = A1.new_zeros(1, 1, 1, n1, n2), A1.new_zeros(1, 1, 1, n2, n1)
+    A = _blocks([[A1, upper], [lower, A2]])
+    return _joined(first, second, A, torch.cat(_same([B1, B2], -2), -2), torch.cat(_same([C1, C2], -1), -1), D1 + D2)
+
+
+def _matrices(first: System, second: System):
+    if "before" in (first.reads, second.reads):
+        raise ValueError('series and parallel join systems that read after the update; one of these reads "before"')
+    a, b = first.dense_operators(), second.dense_operators()
+    if (first.input_size is None) != (second.input_size is None):
+        raise ValueError("one system takes vectors (B an operator), the other channels (B a vector): their inputs differ")
+    return a, b
+
+
+def _joined(first: System, second: System, A, B, C, D) -> System:
+    if first.input_size is None:  # a vector B, and so p channels: keep that form
+        return System(A=Dense(A), B=B[..., 0], C=C[..., 0, :], D=D[..., 0])
+    return System(A=Dense(A), B=Dense(B), C=Dense(C), D=Dense(D))
+
+
+def _same(parts: list[torch.Tensor], joined: int) -> list[torch.Tensor]:
+    """Parts with equal leading axes [B, T, H], ready to be concatenated along one of the last two."""
+    lead = torch.broadcast_shapes(*(p.shape[:-2] for p in parts))
+    return [p.expand(*lead, *p.shape[-2:]) for p in parts]
+
+
+def _blocks(grid: list[list[torch.Tensor]]) -> torch.Tensor:
+    lead = torch.broadcast_shapes(*(p.shape[:-2] for row in grid for p in row))
+    full = [[p.expand(*lead, *p.shape[-2:]) for p in row] for row in grid]
+    return torch.cat([torch.cat(row, -1) for row in full], -2)

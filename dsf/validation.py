@@ -1,0 +1,111 @@
+"""Sizes are compared on entry, never broadcast silently: an error names the axis and both signals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .domains import Domain
+from .features import Features
+from .feedback import Feedback
+from .system import System
+from .transforms import Bidirectional
+from .tree import leaves
+
+
+def check_signals(name: str, domains: dict[str, Domain], tensors: dict[str, Any]) -> None:
+    """The signals of an architecture: names, ranks, sizes, dtypes, devices. Raises TypeError or ValueError."""
+    missing, extra = domains.keys() - tensors.keys(), tensors.keys() - domains.keys()
+    if missing or extra:
+        wrong = [f"{what} {', '.join(sorted(names))}" for what, names in (("lacks", missing), ("does not know", extra)) if names]
+        raise TypeError(f"{name} takes the signals {', '.join(domains)}; the call {' and '.join(wrong)}")
+    seen: dict[str, tuple[int, str]] = {}
+    device: tuple[torch.device, str] | None = None
+    for signal, domain in domains.items():
+        x, axes = tensors[signal], domain.axes
+        if not isinstance(x, torch.Tensor):
+            raise TypeError(f"{name}: {signal} should be a torch.Tensor [{', '.join(axes)}], got {type(x).__name__}")
+        if x.dim() != len(axes):
+            raise ValueError(f"{name}: {signal} should be [{', '.join(axes)}], got shape {tuple(x.shape)}")
+        if domain.kind == "index" and (x.is_floating_point() or x.is_complex()):
+            raise TypeError(f"{name}: {signal} is an index and should be an integer tensor, got {x.dtype}")
+        if domain.kind != "index" and not (x.is_floating_point() or x.is_complex()):
+            raise TypeError(f"{name}: {signal} should be a floating-point tensor, got {x.dtype}; use .float()")
+        if device is None:
+            device = (x.device, signal)
+        if x.device != device[0]:
+            raise ValueError(f"{name}: {signal} is on {x.device}, but {device[1]} on {device[0]}; move one with .to(...)")
+        for axis, size in zip(axes, x.shape):
+            expected = {"G": domain.groups, "J": domain.steps}.get(axis)
+            if expected is not None and size != expected:
+                raise ValueError(f"{name}: axis {axis} of {signal} is {size}, but its domain says {expected}")
+            first, owner = seen.setdefault(axis, (size, signal)) if expected is None else (size, signal)
+            if size != first:
+                raise ValueError(f"{name}: axis {axis} of {signal} is {size}, but {first} in {owner}")
+    for signal, domain in domains.items():
+        if domain.groups and "H" in seen and seen["H"][0] % domain.groups:
+            raise ValueError(f"{name}: {seen['H'][0]} heads do not divide into {signal}'s {domain.groups} groups")
+
+
+def check_drive(system: Any, u: Any) -> None:
+    """u fits the system: rank, B, T, H, the width of an input vector, dtype, device."""
+    if isinstance(system, Bidirectional):
+        check_drive(system.forward, u)
+        return check_drive(system.backward, u)
+    if not isinstance(system, (System, Feedback)):
+        raise TypeError(
+            f"expected a System, got {type(system).__name__}; an architecture becomes one when it is called with its "
+            "signals, as in system = architecture(**signals)"
+        )
+    if not isinstance(u, torch.Tensor):
+        raise TypeError(f"the drive u should be a torch.Tensor [B, T, H, p], got {type(u).__name__}")
+    if not (u.is_floating_point() or u.is_complex()):
+        raise TypeError(f"the drive u should be floating point, got {u.dtype}; use u.float()")
+    J = system.micro_steps if isinstance(system, System) else 0
+    layout = "[B, T, H, J, p]" if J else "[B, T, H, p]"
+    if u.dim() != (5 if J else 4):
+        raise ValueError(f"the drive u should be {layout}, got shape {tuple(u.shape)}")
+    parts = leaves(tuple(system.values.values())) if isinstance(system, Feedback) else system.leaves
+    for axis, label in enumerate("BTH"):
+        for leaf in parts:
+            if leaf.shape[axis] not in (1, u.shape[axis]):
+                raise ValueError(f"axis {label} of the drive u is {u.shape[axis]}, but {leaf.shape[axis]} in the system's signals")
+    if parts and parts[0].device != u.device:
+        raise ValueError(f"the drive u is on {u.device}, the system on {parts[0].device}; move one with .to(...)")
+    if J and u.shape[3] != J:
+        raise ValueError(f"axis J of the drive u is {u.shape[3]}, but the system has {J} micro-steps")
+    m = system.input_size if isinstance(system, System) else parts[0].shape[-1]
+    if m is not None and u.shape[-1] != m:
+        raise ValueError(f"B is an operator on vectors of size {m}, but the last axis of the drive u is {u.shape[-1]}")
+
+
+def check_state(system: Any, u: torch.Tensor, state: Any) -> None:
+    """A carried state fits the system."""
+    if state is None:
+        return
+    if isinstance(system, Bidirectional):
+        raise ValueError("a bidirectional system reads the whole sequence: it has no state to carry; call it without")
+    pair = isinstance(system, Feedback) or isinstance(system.B, Features)
+    if pair:
+        if not (isinstance(state, tuple) and len(state) == 2):
+            what = "(x, y)" if isinstance(system, Feedback) else "(k, u) so far"
+            raise TypeError(f"the state of this system is the pair {what}, got {type(state).__name__}")
+        return _check_pair(system, u, state)
+    if not isinstance(state, torch.Tensor):
+        raise TypeError(f"the state should be a tensor [B, H, n, p], got {type(state).__name__}")
+    p = 1 if system.input_size is not None else u.shape[-1] + bool(system.normalised)
+    expected = (u.shape[0], u.shape[2], system.state_size, p)
+    if tuple(state.shape) != expected:
+        raise ValueError(f"the state should be [B, H, n, p] = {expected}, got {tuple(state.shape)}")
+
+
+def _check_pair(system: Any, u: torch.Tensor, state: tuple) -> None:
+    """(x, y) of a feedback system, (k, u) so far of infinite features."""
+    B, H, past = u.shape[0], u.shape[2], state[0].shape[1]
+    if isinstance(system, Feedback):
+        what, expected = "(x, y) = ([B, H, n, 1], [B, H, n])", ((B, H, u.shape[-1], 1), (B, H, u.shape[-1]))
+    else:
+        what, expected = "(k, u) so far = ([B, S, H, n], [B, S, H, p])", ((B, past, H, system.B.x.shape[-1]), (B, past, *u.shape[2:]))
+    if (got := tuple(tuple(part.shape) for part in state)) != expected:
+        raise ValueError(f"the state should be {what} = {expected}, got {got}")

@@ -1,0 +1,1 @@
+"""One file = one architecture; found by their registry (dsf.architectures), nothing is listed here."""

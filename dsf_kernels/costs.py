@@ -1,0 +1,152 @@
+"""What a run costs: flops, bytes and calls. A kernel predicts its own; the floor is what no kernel can avoid.
+
+Milliseconds follow from NOMINAL, round numbers for a kind of machine. They order kernels; they are no measurement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+
+from dsf.features import Features
+from dsf.feedback import Feedback
+from dsf.operators import (
+    Block,
+    Composed,
+    Dense,
+    Diagonal,
+    DiagonalPlusLowRank,
+    Identity,
+    OneHotDiagonal,
+    Operator,
+    Product,
+    RealPart,
+    Reflection,
+    Scaled,
+    Shift,
+    Sum,
+    Writes,
+)
+from dsf.system import System
+from dsf.tree import leaves
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Nominal rates: bytes/s of main memory, flop/s of fp32 matrix products, seconds of one call of an operation."""
+
+    name: str
+    bandwidth: float
+    rate: float
+    call: float
+
+
+NOMINAL = {
+    "cpu": Machine("2-core CPU", bandwidth=20e9, rate=100e9, call=5e-6),
+    "cuda": Machine("data-centre GPU", bandwidth=4e12, rate=50e12, call=10e-6),
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a run: state [batch, heads, n, p], `length` tokens of `micro` steps, bytes per entry. `assumed` says of which
+    of them the system alone does not tell."""
+
+    batch: int
+    length: int
+    heads: int
+    n: int
+    p: int
+    itemsize: int
+    device: str = "cpu"
+    micro: int = 1
+    assumed: str = ""
+
+    @property
+    def steps(self) -> int:
+        return self.length * self.micro
+
+    @property
+    def rows(self) -> int:
+        """Sequences that run side by side."""
+        return self.batch * self.heads
+
+    def __str__(self) -> str:
+        micro = f", J {self.micro}" if self.micro > 1 else ""
+        sizes = f"B {self.batch}, T {self.length}, H {self.heads}{micro}, n {self.n}, p {self.p}, {self.itemsize}-byte entries"
+        return sizes + (f" ({self.assumed})" if self.assumed else "")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """flops, bytes moved to and from memory, calls of operations."""
+
+    flops: float
+    bytes: float
+    calls: float = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.flops + other.flops, self.bytes + other.bytes, self.calls + other.calls)
+
+    def milliseconds(self, device: str = "cpu") -> float:
+        """Predicted from NOMINAL: calls, and the slower of memory and arithmetic."""
+        machine = NOMINAL.get(device, NOMINAL["cpu"])
+        return 1e3 * (self.calls * machine.call + max(self.bytes / machine.bandwidth, self.flops / machine.rate))
+
+    def __str__(self) -> str:
+        calls = f", {self.calls:.0f} calls" if self.calls else ""
+        return f"{self.flops / 1e9:.3g} GFLOP, {self.bytes / 1e6:.3g} MB{calls}"
+
+
+def multiplications(A: Operator, n: int) -> int:
+    """Of A x, per column of a state x with n rows.
+
+    >>> multiplications(Identity(), 8), multiplications(Dense(torch.eye(8)), 8)
+    (0, 64)
+    """
+    match A:
+        case Identity() | Shift():
+            return 0
+        case Scaled() | Diagonal() | OneHotDiagonal() | RealPart():
+            return n
+        case Reflection() | DiagonalPlusLowRank():
+            return 3 * n
+        case Block(rows):
+            return sum(multiplications(op, n // len(rows)) for row in rows for op in row)
+        case Composed(left, right) | Sum(left, right):
+            return multiplications(left, n) + multiplications(right, n)
+        case Product(factor):
+            return len(A.factors()) * multiplications(factor, n)
+        case Writes(product, _):
+            return len(product.factors()) * n + multiplications(product, n)
+        case Dense(M):
+            return prod(M.shape[-2:])
+    return n * n  # a user's own operator
+
+
+def floor(system: System | Feedback, sizes: Sizes) -> Cost:
+    """What every kernel pays: each signal and the drive read once, y written once, the plain recurrence's flops."""
+    z, item = sizes, sizes.itemsize
+    moved = z.rows * (z.steps + z.length) * z.p * item + 2 * z.rows * z.n * z.p * item + signal_bytes(system)
+    return Cost(flops(system, sizes), moved)
+
+
+def flops(system: System | Feedback, sizes: Sizes) -> float:
+    """Of the plain recurrence: A x, the write and the read of every step (infinite features: of every pair of steps)."""
+    z = sizes
+    if isinstance(system, Feedback):  # every entry of a recurrent matrix acts once a step
+        return 2 * z.rows * z.length * sum(prod(leaf.shape[3:]) for leaf in leaves(tuple(system.values.values())))
+    if isinstance(system.B, Features):
+        return z.rows * z.length**2 * (z.n + z.p)
+    sides = [multiplications(M, z.n) if isinstance(M, Operator) else z.n for M in (system.B, system.C)]
+    return 2 * z.rows * z.length * z.p * (multiplications(system.A, z.n) + sum(sides))
+
+
+def signal_bytes(system: System | Feedback) -> int:
+    """Of the leaves of the operators: each once, and a broadcast one as it lies in memory."""
+    parts: Any = tuple(system.values.values()) if isinstance(system, Feedback) else (system.A, system.B, system.C, system.D)
+    unique = {id(leaf): leaf for leaf in leaves(parts)}.values()
+    return sum(min(leaf.numel() * leaf.element_size(), leaf.untyped_storage().nbytes()) for leaf in unique)

@@ -1,0 +1,168 @@
+"""Which kernel runs a system, and why: the least predicted cost among those that its structure can reach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from dsf.feedback import Feedback
+from dsf.lattice import path
+from dsf.reference import scan
+from dsf.system import System
+from dsf.transforms import Bidirectional
+from dsf.validation import check_drive, check_state
+
+from .columns import run_columns, transition, why_not, working_dtype
+from .costs import NOMINAL, Cost, Sizes, floor
+from .registry import Kernel, kernels
+
+ASSUMED_LENGTH, ASSUMED_CHANNELS = 1024, 64
+
+
+def simulate(
+    system: System | Feedback | Bidirectional, u: torch.Tensor, state: Any = None, backend: str = "auto"
+) -> tuple[torch.Tensor, Any]:
+    """Runs a system on a drive: x_t = A_t x_{t-1} + B_t u_t, y_t = C_t x_t + D_t u_t. Differentiable, any structure.
+
+    u [B, T, H, p] (B an operator: [B, T, H, m]; J micro-steps: [B, T, H, J, p]). Returns y [B, T, H, p] and the final
+    state, which continues the run: x [B, H, n, p] (p + 1 channels if normalised; complex where A is; fp32 for half
+    precision), feedback (x, y), infinite features (k, u) so far, bidirectional None.
+
+    backend: "auto", "reference", or the name of a kernel. Raises ValueError where sizes, dtypes, devices or the state
+    do not fit, or where the kernel of that name declines; TypeError for what is no system or no tensor.
+
+    >>> import dsf
+    >>> arch = dsf.architecture_named("mamba2")
+    >>> signals, u = arch.sample(batch=1, length=100, heads=2, n=8, p=4)
+    >>> y, state = simulate(arch(**signals), u)
+    >>> y.shape, state.shape
+    (torch.Size([1, 100, 2, 4]), torch.Size([1, 2, 8, 4]))
+    """
+    check_drive(system, u)
+    check_state(system, u, state)
+    check_state(system, u, getattr(system, "x0", None))
+    if backend == "reference":
+        return scan(system, u, state)
+    if isinstance(system, Bidirectional):
+        forward, backward = simulate(system.forward, u, backend=backend)[0], simulate(system.backward, u.flip(1), backend=backend)[0]
+        return system.combine(forward, backward.flip(1)), None
+    chosen = _named(backend, system, u) if backend != "auto" else _choice(system, u)[0]
+    return chosen.run(system, u, state) if chosen.covers is None else run_columns(chosen, system, u, state)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Which kernel runs a system, by which lifts, at which predicted cost; printing it says all of that.
+
+    kernel: the name.  declined: every other kernel -> why not it.  route: the structures climbed through.
+    cost: predicted for that kernel.  floor: what no kernel can avoid.  sizes: of the run, assumed where not given.
+    """
+
+    kernel: str
+    declined: Mapping[str, str]
+    route: tuple[str, ...]
+    cost: Cost
+    floor: Cost
+    sizes: Sizes = field(repr=False)
+    also: tuple[Explanation, ...] = ()  # of the other direction
+
+    @property
+    def milliseconds(self) -> float:
+        """Predicted from the nominal rates of costs.NOMINAL; not measured."""
+        return self.cost.milliseconds(self.sizes.device)
+
+    def __str__(self) -> str:
+        machine, device = NOMINAL.get(self.sizes.device, NOMINAL["cpu"]), self.sizes.device
+        lines = [
+            f"{self.kernel}: {' -> '.join(self.route)}",
+            f"  sizes      {self.sizes}",
+            f"  predicted  {self.cost}; {self.milliseconds:.3g} ms (predicted, nominal)",
+            f"  floor      {self.floor}; {self.floor.milliseconds(device):.3g} ms (predicted, nominal)",
+            *(f"  {name} not taken: {why}" for name, why in self.declined.items()),
+            f"  nominal    {machine.name}: {machine.bandwidth / 1e9:.0f} GB/s, {machine.rate / 1e9:.0f} GFLOP/s, "
+            f"{machine.call * 1e6:.0f} us a call; forward only; not measured",
+        ]
+        return "\n".join([*lines, *(f"backward in time, {other}" for other in self.also)])
+
+    __repr__ = __str__
+
+
+def explain(system: System | Feedback | Bidirectional, u: torch.Tensor | None = None) -> Explanation:
+    """Which kernel `simulate(system, u)` takes, the lifts on the way, its predicted cost, and why not another.
+
+    Without u, sizes that the system does not tell are assumed, and the text says so. Raises as `simulate` does.
+
+    >>> import dsf
+    >>> arch = dsf.architecture_named("linear_attention")
+    >>> found = explain(arch(**arch.sample(length=512)[0]))
+    >>> found.kernel, found.route
+    ('chunked_scalar', ('Identity', 'Scaled'))
+    >>> print(found.declined["sequential"])
+    it costs more: 41.5 ms (predicted, nominal)
+    """
+    if isinstance(system, Bidirectional):
+        forward, backward = explain(system.forward, u), explain(system.backward, u)
+        return replace(forward, also=(backward,))
+    if u is not None or not isinstance(system, (System, Feedback)):
+        check_drive(system, u)
+    chosen, declined, sizes = _choice(system, u)
+    route = _route(chosen, system)
+    return Explanation(chosen.name, declined, route, _cost(chosen, system, sizes), floor(system, sizes), sizes)
+
+
+# --------------------------------------------------------------------------------------------------------- the choice
+def _choice(system: System | Feedback, u: torch.Tensor | None) -> tuple[Kernel, dict[str, str], Sizes]:
+    """The kernel, why not each other one, and the sizes on which the costs rest."""
+    sizes, dtype = _sizes(system, u), working_dtype(system, u)
+    reasons = {k: why_not(k, system) or k.unsupported(dtype, sizes.device) for k in kernels().values()}
+    times = {k: _cost(k, system, sizes).milliseconds(sizes.device) for k, why in reasons.items() if why is None}
+    chosen = min(times, key=lambda k: times[k])
+    dearer = {k: f"it costs more: {ms:.3g} ms (predicted, nominal)" for k, ms in times.items()}
+    return chosen, {k.name: why or dearer[k] for k, why in reasons.items() if k is not chosen}, sizes
+
+
+def _named(name: str, system: System | Feedback, u: torch.Tensor) -> Kernel:
+    if name not in kernels():
+        raise ValueError(f'backend is "auto", "reference" or a kernel ({", ".join(kernels())}), got {name!r}')
+    kernel = kernels()[name]
+    reason = why_not(kernel, system) or kernel.unsupported(working_dtype(system, u), u.device.type)
+    if reason:
+        raise ValueError(f'the kernel {name} declines this system: {reason}; backend="auto" finds one that runs it')
+    return kernel
+
+
+def _cost(kernel: Kernel, system: System | Feedback, sizes: Sizes) -> Cost:
+    return kernel.cost(sizes) if kernel.covers is not None else kernel.cost(system, sizes)
+
+
+def _route(kernel: Kernel, system: System | Feedback) -> tuple[str, ...]:
+    if kernel.covers is None:
+        return ("Feedback" if isinstance(system, Feedback) else type(system.A).__name__,)
+    A = transition(system)
+    climbed = path(type(A), kernel.covers) or ()
+    steps = () if type(A) is type(system.A) else (f"{type(system.A).__name__} (time x J)",)
+    return (*steps, *(structure.__name__ for structure in climbed))
+
+
+def _sizes(system: System | Feedback, u: torch.Tensor | None) -> Sizes:
+    parts = list(system.values.values()) if isinstance(system, Feedback) else []
+    from dsf.tree import leaves
+
+    known = leaves(tuple(parts)) if isinstance(system, Feedback) else system.leaves
+    B, T, H = (max((leaf.shape[axis] for leaf in known), default=1) for axis in range(3))
+    device = known[0].device.type if known else "cpu"
+    itemsize = working_dtype(system, u).itemsize
+    n = known[0].shape[-1] if isinstance(system, Feedback) else system.state_size
+    operator = isinstance(system, Feedback) or system.input_size is not None
+    micro = 1 if isinstance(system, Feedback) else system.micro_steps or 1
+    extra = not isinstance(system, Feedback) and system.normalised
+    if u is not None:
+        p = 1 if operator else u.shape[-1] + extra
+        return Sizes(u.shape[0], u.shape[1], u.shape[2], n, p, itemsize, u.device.type, micro)
+    assumed = [f"T = {ASSUMED_LENGTH}"] * (T == 1) + [f"p = {ASSUMED_CHANNELS}"] * (not operator)
+    note = f"{' and '.join(assumed)} assumed: pass u" if assumed else ""
+    p = 1 if operator else ASSUMED_CHANNELS + extra
+    return Sizes(B, ASSUMED_LENGTH if T == 1 else T, H, n, p, itemsize, device, micro, note)

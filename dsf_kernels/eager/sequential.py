@@ -1,0 +1,47 @@
+"""The kernel that runs everything: step after step, by dsf.reference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from dsf.features import Features
+from dsf.feedback import Feedback
+from dsf.reference import scan
+from dsf.system import System
+from dsf.tree import leaves, tree_map
+
+from ..columns import HALF
+from ..costs import Cost, Sizes, floor
+from ..registry import kernel
+
+CALLS = 16  # operations of a step: cutting, A x, the write, the read
+PASSES = 6  # over the state in every step: plain torch keeps every intermediate result in memory
+
+
+def cost(system: System | Feedback, sizes: Sizes) -> Cost:
+    """The floor's flops; the state moves through memory at every step."""
+    least, z = floor(system, sizes), sizes
+    if isinstance(system, System) and isinstance(system.B, Features):
+        return Cost(2 * least.flops, least.bytes + 4 * z.rows * z.length**2 * z.itemsize, CALLS)
+    calls = CALLS + len(leaves(tuple(system.values.values()))) if isinstance(system, Feedback) else CALLS
+    return Cost(least.flops, least.bytes + PASSES * z.steps * z.rows * z.n * z.p * z.itemsize, calls * z.steps)
+
+
+@kernel("sequential", covers=None, cost=cost)
+def run(system: System | Feedback, u: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+    """dsf.reference.scan; half precision is computed, and its state kept, in fp32, and y has u's dtype."""
+    if u.dtype not in HALF:
+        return scan(system, u, state)
+    if isinstance(system, Feedback):
+        system = replace(system, values={name: tree_map(_full, part) for name, part in system.values.items()})
+    else:
+        system = replace(system.map(_full), x0=tree_map(_full, system.x0))
+    y, state = scan(system, _full(u), tree_map(_full, state))
+    return y.to(u.dtype), state
+
+
+def _full(x: torch.Tensor) -> torch.Tensor:
+    return x.float() if x.dtype in HALF else x

@@ -1,0 +1,377 @@
+"""dsf.convert on torch.nn: the module is reproduced, wrong readings of it are caught, bad input is refused in words."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import dsf
+from dsf.conversion import converter_of
+
+EXACT = 1e-12
+KINDS = {
+    "tanh": dict(cls=nn.RNN),
+    "relu": dict(cls=nn.RNN, nonlinearity="relu"),
+    "lstm": dict(cls=nn.LSTM),
+    "projected": dict(cls=nn.LSTM, proj_size=3),
+    "gru": dict(cls=nn.GRU),
+}
+SHAPES = {
+    "plain": {},
+    "two layers": dict(num_layers=2),
+    "both ways": dict(num_layers=3, bidirectional=True),
+    "no bias": dict(bias=False, num_layers=2),
+    "batch first": dict(batch_first=True, bidirectional=True),
+}
+
+
+def made(kind, **options):
+    torch.manual_seed(0)
+    arguments = KINDS[kind] | options
+    module = arguments.pop("cls")(4, 6, **arguments).double()
+    for weight in module.parameters():
+        weight.data.mul_(2)  # the default weights have little memory, and would hide a wrong state
+    return module
+
+
+def initial(module, batch=None):
+    count = module.num_layers * (1 + module.bidirectional)
+    lead = (count,) if batch is None else (count, batch)
+    h = torch.randn(*lead, module.proj_size or 6, dtype=torch.float64).tanh()
+    return (h, torch.randn(*lead, 6, dtype=torch.float64)) if isinstance(module, nn.LSTM) else h
+
+
+def halves(module, output):
+    """The output of the last layer by direction, as the layers are called."""
+    last = f"layer{module.num_layers - 1}"
+    return dict(zip((last, last + ".reverse"), output.chunk(1 + module.bidirectional, -1)))
+
+
+# ------------------------------------------------------------------------------------------------- it is reproduced
+
+
+@pytest.mark.parametrize("given", (False, True), ids=("from zero", "given state"))
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_variant_of_torch_nn_is_reproduced(kind, shape, given):
+    module = made(kind, **SHAPES[shape])
+    x = torch.randn(2, 9, 4, dtype=torch.float64) if module.batch_first else torch.randn(9, 2, 4, dtype=torch.float64)
+    arguments = (x, initial(module, 2)) if given else (x,)
+    conversion = dsf.convert(module, arguments, tolerance=EXACT)
+    assert len(conversion.layers) == module.num_layers * (1 + module.bidirectional)
+    assert max(conversion.verify().values()) < EXACT
+    output, final = module(*arguments)
+    for path, expected in halves(module, output).items():
+        layer = conversion.layers[path]
+        torch.testing.assert_close(layer.simulate(), expected, rtol=0, atol=EXACT)
+        torch.testing.assert_close(layer.simulate(method="reference"), expected, rtol=0, atol=EXACT)
+    for row, layer in enumerate(conversion.layers.values()):  # the final states, in torch's order of rows
+        y, (state, last) = dsf.simulate(layer.system, layer.drive, layer.state)
+        if "projection" in layer.stages:
+            y, last = (v @ layer.stages["projection"].mT for v in (y, last))
+        torch.testing.assert_close(y, layer.tapped, rtol=0, atol=EXACT)
+        h = final[0][row] if isinstance(final, tuple) else final[row]
+        torch.testing.assert_close(last[:, 0], h, rtol=0, atol=EXACT)
+        c = final[1][row] if isinstance(final, tuple) else h
+        torch.testing.assert_close(state[:, 0, :, 0], c, rtol=0, atol=EXACT)
+
+
+@pytest.mark.parametrize("given", (False, True))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_single_unbatched_sequence(kind, given):
+    module = made(kind, num_layers=2, bidirectional=True)
+    x = torch.randn(7, 4, dtype=torch.float64)
+    arguments = (x, initial(module)) if given else (x,)
+    conversion = dsf.convert(module, arguments, tolerance=EXACT)
+    for path, expected in halves(module, module(*arguments)[0]).items():
+        torch.testing.assert_close(conversion.layers[path].simulate(), expected, rtol=0, atol=EXACT)
+
+
+@pytest.mark.parametrize("length", (1, 256, 257, 600))
+def test_lengths_around_the_blocks_of_the_verification(length):
+    module = made("lstm", bidirectional=True)
+    assert max(dsf.convert(module, torch.randn(length, 1, 4).double(), tolerance=EXACT).errors.values()) < EXACT
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_layer_runs_on_an_input_it_has_not_seen(kind):
+    module = made(kind, batch_first=True, bidirectional=True)
+    conversion = dsf.convert(module, torch.randn(2, 9, 4).double())
+    fresh = torch.randn(5, 13, 4).double()
+    for path, expected in halves(module, module(fresh)[0]).items():
+        torch.testing.assert_close(conversion.layers[path].simulate(fresh), expected, rtol=0, atol=EXACT)
+
+
+def test_float32_and_half_precision():
+    x = torch.randn(2, 40, 4)
+    module = made("gru", batch_first=True)
+    assert dsf.convert(module.float(), x).errors["layer0"] < 1e-6
+    assert dsf.convert(module.bfloat16(), x.bfloat16()).errors["layer0"] < 0.1
+
+
+class Model(nn.Module):
+    """Two recurrences at different paths, one of them called twice, one changed in place after its call."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(11, 4)
+        self.body = nn.ModuleDict({"encoder": made("lstm", batch_first=True), "unused": made("gru")})
+        self.decoder = nn.GRU(6, 6, batch_first=True).double()
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=True).double()
+        self.double()
+
+    def forward(self, tokens, *, scale=1.0):
+        x, _ = self.body["encoder"](self.embed(tokens) * scale)
+        y, h = self.decoder(x)
+        x += 1000  # in place: what was recorded must not change
+        return self.decoder(input=y, hx=h)[0] + self.attention(y, y, y)[0]
+
+
+def test_a_model_its_paths_and_what_is_left_out():
+    model = Model().eval()
+    conversion = dsf.convert(model, dict(tokens=torch.randint(11, (2, 8)), scale=2.0), tolerance=EXACT)
+    assert list(conversion.layers) == ["body.encoder.layer0", "decoder[0].layer0", "decoder[1].layer0"]
+    assert max(conversion.verify().values()) < EXACT
+    assert list(conversion.unconverted) == ["attention", "body.unused"]
+    assert "softmax attention" in conversion.unconverted["attention"]
+    assert "not called" in conversion.unconverted["body.unused"]
+    text = repr(conversion)
+    for word in ("Conversion of Model, 3 layers", "decoder[1].layer0", "GRU", "not converted:", "MultiheadAttention"):
+        assert word in text
+    assert not any(hooks for part in model.modules() for hooks in (part._forward_hooks, part._forward_pre_hooks))
+
+
+def test_a_conversion_is_a_copy_and_leaves_the_module_alone():
+    module = made("lstm").train()
+    x = torch.randn(20, 1, 4).double()
+    layer = dsf.convert(module, x).layers["layer0"]
+    assert module.training
+    before = layer.simulate()
+    with torch.no_grad():
+        x.zero_()
+        for weight in module.parameters():
+            weight.zero_()
+    assert torch.equal(layer.simulate(), before) and layer.verify() < EXACT
+    assert not any(s.requires_grad for s in layer.signals.values()) and not layer.tapped.requires_grad
+
+
+def test_signals_are_views_of_one_tensor():
+    layer = dsf.convert(made("lstm"), torch.randn(20, 1, 4).double()).layers["layer0"]
+    assert len({layer.signals[k].untyped_storage().data_ptr() for k in "fio"} | {layer.drive.untyped_storage().data_ptr()}) == 1
+
+
+def test_reparametrised_weights_are_read_as_they_act():
+    module = nn.utils.parametrizations.weight_norm(made("gru"), "weight_hh_l0")
+    assert dsf.convert(module, torch.randn(20, 1, 4).double(), tolerance=EXACT).errors["layer0"] < EXACT
+
+
+def test_the_state_before_any_step():
+    layer = dsf.convert(made("gru"), torch.randn(300, 2, 4).double()).layers["layer0"]
+    for t, system, u, state in layer.visit((0, 1, 255, 256, 299)):
+        assert (state is None) == (t == 0)
+        if state:
+            torch.testing.assert_close(state[1], layer.tapped[:, t - 1])
+        y = system.step(0, state or system.zero_state(u[:, None]), u)[1]
+        torch.testing.assert_close(y, layer.tapped[:, t])
+    with pytest.raises(ValueError, match=r"increase within 0\.\.299, got 300 after 5"):
+        list(layer.visit((5, 300)))
+
+
+# ------------------------------------------------------------------------------------------------- what must fail does
+
+
+def errors_of_wrong_readings(layer):
+    """Relative errors of layers that read the weights in a wrong way, by what is wrong."""
+    right = layer.encode
+
+    def encoding(change):
+        def encode(x):
+            signals, drive = right(x)
+            return change(dict(signals), drive)
+
+        return replace(layer, encode=encode, final=None).verify()
+
+    swapped = {
+        f"{a} <-> {b}": encoding(lambda s, u, a=a, b=b: (s | {a: s[b], b: s[a]}, u))
+        for a, b in itertools.combinations([k for k in layer.signals if k[0] != "R" and k != "bias"], 2)
+    }
+    matrices = [k for k in layer.signals if k[0] == "R"]
+    swapped |= {
+        f"{a} <-> {b}": encoding(lambda s, u, a=a, b=b: (s | {a: s[b], b: s[a]}, u))
+        for a, b in itertools.combinations(matrices, 2)
+    }
+    dropped = {f"no {k}": encoding(lambda s, u, k=k: (s | {k: 0 * s[k]}, u)) for k in layer.signals}
+    return swapped | dropped | {"no drive": encoding(lambda s, u: (s, 0 * u))}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_swapped_gate_or_a_dropped_term_is_seen(kind):
+    layer = dsf.convert(made(kind), torch.randn(50, 2, 4).double()).layers["layer0"]
+    for what, error in errors_of_wrong_readings(layer).items():
+        assert error > 1e-3, what
+
+
+def test_a_zeroed_state_is_seen():
+    layer = dsf.convert(made("lstm"), torch.randn(200, 1, 4).double()).layers["layer0"]
+    assert layer.verify(reset_every=64) > 1e-3 > 1e9 * layer.verify()
+    assert layer.verify(reset_every=200) < EXACT
+
+
+def test_the_shipped_lstm_needs_its_state():
+    """With the state zeroed every 64 tokens, the error rises by 100x and more."""
+    import pathlib
+
+    from dsf.checkpoints import load_checkpoint
+
+    folder = pathlib.Path(__file__).parent.parent / "examples" / "models" / "byte_lstm"
+    model, _ = load_checkpoint(folder)
+    text = torch.tensor(list(pathlib.Path(itertools.__spec__.origin or "").name.encode() * 0 + source()))[None, :1024]
+    conversion = dsf.convert(model, text)
+    for layer in conversion.layers.values():
+        error = layer.verify()
+        assert error < 1e-4 and layer.verify(reset_every=64) > 100 * error
+
+
+def source() -> bytes:
+    import inspect
+    import textwrap
+
+    return inspect.getsource(textwrap).encode()
+
+
+def test_a_module_that_is_not_reproduced_is_refused():
+    module = made("lstm")
+    module.register_forward_hook(lambda m, args, out: (out[0] * 1.01, out[1]))
+    with pytest.raises(ValueError, match=r"layer0 is not reproduced: relative error .*e-0[23], allowed 1\.0e-10"):
+        dsf.convert(module, torch.randn(5, 1, 4).double())
+    module = made("lstm")
+    module.register_forward_hook(lambda m, args, out: (out[0], (out[1][0], out[1][1] + 1)))
+    with pytest.raises(ValueError, match="layer0 is not reproduced"):
+        dsf.convert(module, torch.randn(5, 1, 4).double())
+
+
+# ------------------------------------------------------------------------------------------------- what is refused
+
+
+def poisoned(kind, value=float("nan")):
+    module = made(kind)
+    module.weight_hh_l0.data[0, 0] = value
+    return module
+
+
+X = torch.randn(5, 2, 4).double()
+REFUSED = {
+    "no module": (lambda: (torch.relu, X), TypeError, "convert takes an nn.Module .* got builtin_function"),
+    "nothing recurrent": (lambda: (nn.Linear(4, 4), X), ValueError, r"Linear holds nothing that dsf converts \(it knows .*torch.nn.LSTM"),
+    "a cell": (lambda: (nn.LSTMCell(4, 4), X), ValueError, r"(?s)\(the module itself\): LSTMCell runs one step at a time: use"),
+    "attention": (lambda: (nn.MultiheadAttention(4, 2), X), ValueError, "(?s)is softmax attention: .*architecture_named"),
+    "packed": (
+        lambda: (made("gru"), nn.utils.rnn.pack_padded_sequence(X, [5, 3])),
+        ValueError,
+        r"the module \(GRU\) is given a PackedSequence: .* Pass the padded tensor",
+    ),
+    "rank": (lambda: (made("gru"), X[None]), ValueError, r"should be \[T, B, 4\], got shape \(1, 5, 2, 4\)"),
+    "features": (lambda: (made("gru", batch_first=True), X[..., :3]), ValueError, r"\[B, T, 4\], got shape \(5, 2, 3\)"),
+    "dtype": (lambda: (made("gru"), X.float()), ValueError, r"is torch.float32 on cpu, its weights torch.float64 on cpu; move"),
+    "integers": (lambda: (made("gru"), X.long()), ValueError, r"is torch.int64 on cpu, its weights torch.float64"),
+    "device": (lambda: (made("gru"), X.to("meta")), ValueError, r"is torch.float64 on meta, its weights .* on cpu; move"),
+    "no steps": (lambda: (made("gru"), X[:0]), ValueError, r"is empty: \[T, B, 4\] is \(0, 2, 4\); give at least one step"),
+    "no batch": (lambda: (made("gru"), X[:, :0]), ValueError, r"is empty: \[T, B, 4\] is \(5, 0, 4\)"),
+    "NaN in the input": (lambda: (made("gru"), X * float("nan")), ValueError, r"the input of the module \(GRU\) holds NaN"),
+    "NaN in the state": (
+        lambda: (made("gru"), (X, torch.full((1, 2, 6), float("nan")).double())),
+        ValueError,
+        r"initial state 0 of the module \(GRU\) holds NaN",
+    ),
+    "NaN in a weight": (lambda: (poisoned("lstm"), X), ValueError, r"weight_hh_l0 of the module \(LSTM\) holds NaN or inf"),
+    "infinite weight": (lambda: (poisoned("lstm", float("inf")), X), ValueError, "weight_hh_l0 .* holds NaN or infinity"),
+    "dropout": (lambda: (made("gru", num_layers=2, dropout=0.5), X), ValueError, r"dropout 0.5 .* Call module.eval\(\) first"),
+    "bad state": (lambda: (made("gru"), (X, torch.zeros(1, 3, 6).double())), ValueError, "GRU fails on the example inputs: RuntimeError: "),
+    "no tensor": (lambda: (made("gru"), [1, 2]), ValueError, "takes a tensor, got list"),
+    "other arguments": (lambda: (made("gru"), dict(y=X)), ValueError, "GRU fails on the example inputs: TypeError"),
+    "projected state": (
+        lambda: (zero_projection(), (X, (torch.ones(1, 2, 3).double(), torch.ones(1, 2, 6).double()))),
+        ValueError,
+        "initial state .* not in the range of its projection",
+    ),
+}
+
+
+def zero_projection():
+    module = made("projected")
+    module.weight_hr_l0.data[0] = 0
+    return module
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_in_words(case):
+    make, error, message = REFUSED[case]
+    with pytest.raises(error, match=message):
+        dsf.convert(*make())
+
+
+def test_dropout_in_eval_mode_is_fine():
+    assert len(dsf.convert(made("gru", num_layers=2, dropout=0.5).eval(), X).layers) == 2
+
+
+def test_a_submodule_is_named_in_its_error():
+    model = nn.Sequential(nn.Linear(4, 3).double(), made("gru"))
+    with pytest.raises(ValueError, match=r"the input of 1 \(GRU\) should be \[T, B, 4\]"):
+        dsf.convert(model, X)
+    assert not model[1]._forward_hooks and not model[1]._forward_pre_hooks
+
+
+def test_a_subclass_with_its_own_forward_needs_its_own_converter():
+    class Mine(nn.LSTM):
+        def forward(self, x):
+            return super().forward(x)[0]
+
+    class Renamed(nn.LSTM):
+        pass
+
+    assert converter_of(Mine(4, 4)) is None and converter_of(Renamed(4, 4)) is not None
+    with pytest.raises(ValueError, match="Mine has a forward of its own: register a converter"):
+        dsf.convert(Mine(4, 4), X)
+
+
+def test_recurrent_by_name_only():
+    class MySSMLayer(nn.Module):
+        pass
+
+    class ClassMLP(nn.Module):
+        pass
+
+    model = nn.Sequential(made("gru"), nn.Sequential(MySSMLayer(), ClassMLP()))
+    model.forward = lambda x: model[0](x)
+    assert list(dsf.convert(model, X).unconverted) == ["1.0"]
+
+
+def test_only_uncalled_modules():
+    model = Model()
+    model.forward = lambda x: x
+    with pytest.raises(ValueError, match=r"none of attention, body\.encoder, .* was called"):
+        dsf.convert(model, X)
+
+
+def test_inputs_of_a_layer_are_compared_with_its_own():
+    layer = dsf.convert(made("gru"), X).layers["layer0"]
+    for x, error, message in (
+        (None and X, TypeError, None),
+        (X.float(), TypeError, r"layer0 should be \[T, B, features\] = \[T, B, 4\], torch.float64 on cpu; got torch.float32"),
+        ([1.0], TypeError, "got list"),
+        (X[0], ValueError, r"got shape \(2, 4\)"),
+        (X[..., :2], ValueError, r"got shape \(5, 2, 2\)"),
+        (X[:0], ValueError, r"empty shape \(0, 2, 4\)"),
+    ):
+        if message:
+            with pytest.raises(error, match=message):
+                layer.simulate(x)
+    started = dsf.convert(made("gru"), (X, torch.zeros(1, 2, 6).double())).layers["layer0"]
+    with pytest.raises(ValueError, match=r"batch of 2, but x has a batch of 1; pass state="):
+        started.simulate(X[:, :1])
+    with pytest.raises(ValueError, match="reset_every is a number of tokens, at least 1, got -1"):
+        layer.verify(reset_every=-1)
+    with pytest.raises(ValueError, match="tolerance is a relative error"):
+        dsf.convert(made("gru"), X, tolerance=0)
