@@ -7,7 +7,6 @@ PIP := $(PY) -m pip --disable-pip-version-check
 CORE := $(VENV)/.ready-core
 DEV := $(VENV)/.ready-dev
 
-USER_PYTHONPATH := $(PYTHONPATH)
 unexport PYTHONPATH
 export PYTHONNOUSERSITE := 1
 export HF_HUB_OFFLINE ?= 1
@@ -54,11 +53,12 @@ docs: $(DEV) ## documentation in docs/_build/html, its examples run
 	$(PY) -m sphinx -q -W --keep-going -b doctest -d docs/_build/doctrees docs docs/_build/doctest
 
 gpu-check: export PYTHONNOUSERSITE :=
+gpu-check: export PYTHONPATH := $(CURDIR):$(CURDIR)/analysis:$(PYTHONPATH)
 gpu-check: ## the tests that need a GPU, with any Python that has a CUDA torch; installs nothing
 	@for python in "$(PYTHON)" "$(PY)"; do \
 	  "$$python" -c '$(HAS_CUDA)' 2>/dev/null || continue; \
 	  echo "GPU tests with $$python"; \
-	  PYTHONPATH="$(CURDIR):$(CURDIR)/analysis:$(USER_PYTHONPATH)" "$$python" -m pytest -q -m gpu tests; status=$$?; \
+	  "$$python" -m pytest -q -m gpu tests; status=$$?; \
 	  if [ $$status -eq 5 ]; then echo "No test is marked gpu: nothing was run."; exit 0; fi; \
 	  exit $$status; \
 	done; \

@@ -42,3 +42,37 @@ doctest_global_setup = "import torch\nimport dsf"
 
 html_theme = "furo"
 html_title = f"dsf {release}"
+
+
+def write_architectures(_app) -> None:
+    """docs/architectures.md from the registry: nothing is listed twice."""
+    from dsf.printing import equations
+    from dsf_analysis.overview import markdown_table
+
+    lines = ["# Architectures", "", markdown_table(), ""]
+    for name, a in dsf.architectures().items():
+        x, y = equations(a, latex=True)
+        lines += [f"## {a.title}", "", f"`{name}` {{cite}}`{a.cite}`", "", "$$", r"\begin{aligned}"]
+        lines += [x.replace(" = ", " &= ", 1) + r" \\", y.replace(" = ", " &= ", 1), r"\end{aligned}", "$$", ""]
+        lines += ["| signal | domain |", "|---|---|"]
+        lines += [f"| `{signal}` | {str(domain).replace('|', '&#124;')} |" for signal, domain in a.signals.items()]
+        lines += [""]
+    (HERE / "architectures.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def literal_equations(_app, _what, _name, _object, _options, lines) -> None:
+    """Docstrings are plain text: indented blocks (equations, examples) are shown as they stand, and | is a bar."""
+    text, literal = [], False
+    for previous, line in zip(["", *lines], lines, strict=False):
+        starts = line.startswith(" ") and not previous.strip() and not literal
+        if starts and not next((above for above in reversed(text) if above), " ").startswith(" "):
+            text += ["::", ""]
+            literal = True
+        literal = literal and (not line or line.startswith(" "))
+        text.append(line if literal or "``" in line else line.replace("|", r"\|"))
+    lines[:] = text
+
+
+def setup(app) -> None:
+    app.connect("builder-inited", write_architectures)
+    app.connect("autodoc-process-docstring", literal_equations, priority=400)  # before napoleon

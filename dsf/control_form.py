@@ -6,27 +6,54 @@ convention. So nothing is inverted on the way back, and A may be singular.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from .extras import required
-from .operators import Dense
+from .functions import inner, real
+from .operators import Dense, I, Operator, RealPart
 from .system import System
+from .values import column, plus
 
 
 def to_control(system: System) -> System:
-    """The same input-output map with reads="before": dense operators A, B, C A, D + C B.
+    """The same input-output map with reads="before": A and B as they are, C A for C, D + C B for D.
 
+    Structures are kept: a vector C becomes A^T c, Re(c^T x) becomes Re((A^T c)^T x) with D + Re(c^T b), for a real u.
     Raises ValueError for infinite features, micro-steps, normalised systems or nonlinear readouts.
     """
-    A, B, C, D = system.dense_operators()
-    if system.reads == "after":
-        C, D = C @ A, D + C @ B
-    if system.input_size is None and system.D is not None and C.shape[-2] == 1:  # p channels: vectors stay vectors
-        return System(A=Dense(A), B=B[..., 0], C=C[..., 0, :], D=D[..., 0], reads="before", x0=system.x0)
-    return System(A=Dense(A), B=Dense(B), C=Dense(C), D=Dense(D), reads="before", x0=system.x0)
+    system.check_linear()
+    if system.reads == "before":
+        return system
+    C, through = _one_step_on(system)
+    return replace(system, C=C, D=_sum(system, through), reads="before", architecture=None, signals=None)
+
+
+def _one_step_on(system: System) -> tuple[Any, Any]:
+    """(C A, C B), in the form in which C and B are given."""
+    A, B, C = system.A, system.B, system.C
+    if system.output_is_vector:
+        return C @ A, C @ (B if system.input_is_vector else Dense(column(B)))
+    row = A.T @ (C.c if isinstance(C, RealPart) else C)
+    if system.input_is_vector:  # y has one entry, c^T B u
+        c = C.c if isinstance(C, RealPart) else C
+        through: Any = Dense((B.T @ c)[..., None, :])
+    else:
+        through = inner(C.c if isinstance(C, RealPart) else C, B)
+    if not isinstance(C, RealPart):
+        return row, through
+    return RealPart(row), Dense(real(through.M)) if isinstance(through, Dense) else real(through)
+
+
+def _sum(system: System, through: Any) -> Any:
+    """D + C B; beside an operator C B, a scalar D is a multiple of I."""
+    D = system.D
+    if isinstance(through, Operator) and not isinstance(D, Operator):
+        return through if isinstance(D, (int, float)) and D == 0 else D * I + through
+    return D + through if isinstance(D, Operator) else plus(D, through)
 
 
 def from_control(source: Any) -> System:
@@ -40,22 +67,22 @@ def from_control(source: Any) -> System:
         source = (source.A, source.B, source.C, source.D)
     if not (isinstance(source, (tuple, list)) and len(source) == 4):
         raise TypeError(f"expected a python-control StateSpace or a tuple (A, B, C, D), got {type(source).__name__}")
-    A, B, C, D = (torch.atleast_2d(torch.as_tensor(np.asarray(M))) for M in source)
+    A, B, C, D = (torch.atleast_2d(M if isinstance(M, torch.Tensor) else torch.as_tensor(np.array(M))) for M in source)
     n, m, r = A.shape[0], B.shape[1], C.shape[0]
     for name, M, shape in (("A", A, (n, n)), ("B", B, (n, m)), ("C", C, (r, n)), ("D", D, (r, m))):
         if tuple(M.shape) != shape:
             raise ValueError(f"{name} should be {shape[0]} x {shape[1]} to fit A, B and C, got {tuple(M.shape)}")
         if not torch.isfinite(M).all():
             raise ValueError(f"{name} holds NaN or infinity")
-    dtype = torch.promote_types(torch.float64, torch.result_type(A, B))
-    return System(**{k: Dense(M.to(dtype)[None, None, None]) for k, M in dict(A=A, B=B, C=C, D=D).items()}, reads="before")
+    A, B, C, D = (Dense(M.to(torch.promote_types(M.dtype, torch.float64))[None, None, None]) for M in (A, B, C, D))
+    return System(A=A, B=B, C=C, D=D, reads="before")
 
 
 def statespace(system: System, batch: int = 0, head: int = 0) -> Any:
     """One head of a time-invariant system as a discrete python-control StateSpace (dt = 1, control's convention).
 
     A complex state becomes a real one of twice the size, [re; im], and Re(c^T x) its real readout.
-    Raises ValueError where an operator varies in time.
+    Raises ValueError where an operator varies in time, or where the output is complex.
     """
     control = required("control", "control")
     if system.length != 1:
@@ -63,24 +90,12 @@ def statespace(system: System, batch: int = 0, head: int = 0) -> Any:
             f"python-control holds time-invariant systems, and this one has operators at {system.length} time steps; "
             "take one of them with system.slice(t, t + 1)"
         )
-    real_part = type(system.C).__name__ == "RealPart"
-    if real_part:
-        from dataclasses import replace
-
-        system = replace(system, C=system.C.c)
-    A, B, C, D = (M.expand(batch + 1, 1, head + 1, *M.shape[3:])[batch, 0, head] for M in _control_matrices(system))
-    if A.is_complex() or real_part:
-        zero = torch.zeros_like(A.real)
-        A_, B_ = torch.cat([torch.cat([A.real, -_imag(A)], 1), torch.cat([_imag(A), A.real], 1)]), torch.cat([B.real, _imag(B)])
-        return control.ss(A_.numpy(), B_.numpy(), torch.cat([C.real, -_imag(C)], 1).numpy(), D.real.numpy(), 1) if zero is not None else None
-    return control.ss(A.numpy(), B.numpy(), C.numpy(), D.numpy(), 1)
-
-
-def _control_matrices(system: System):
-    A, B, C, D = (M.detach().cpu() for M in system.dense_operators())
-    A, B, C = (M.to(torch.promote_types(A.dtype, torch.promote_types(B.dtype, C.dtype))) for M in (A, B, C))
-    return (A, B, C @ A, D + C @ B) if system.reads == "after" else (A, B, C, D)
-
-
-def _imag(M: torch.Tensor) -> torch.Tensor:
-    return M.imag if M.is_complex() else torch.zeros_like(M)
+    matrices = to_control(system)._matrices()
+    one = [M[batch if len(M) > 1 else 0, 0, head if M.shape[2] > 1 else 0].detach().cpu() for M in matrices]
+    A, B, C, D = (M.to(torch.promote_types(M.dtype, torch.float64)) for M in one)
+    if D.is_complex() or A.is_complex() and not isinstance(system.C, RealPart):
+        raise ValueError("python-control holds real systems, and the output of this one is complex: read it with RealPart(c)")
+    if A.is_complex():
+        A = torch.cat([torch.cat([A.real, -A.imag], 1), torch.cat([A.imag, A.real], 1)])
+        B, C = torch.cat([B.real, B.imag]), torch.cat([C.real, -C.imag], 1)
+    return control.ss(*(M.numpy() for M in (A, B, C, D)), 1)

@@ -20,27 +20,43 @@ from .recording import Call, ConversionError, record
 # Beyond the rounding of the dtype over thousands of steps; a wrong gate or term gives errors of 1e-2 and more.
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
-_REGISTRY: dict[type, tuple[Callable[[Call], Iterable[ConvertedLayer]], Callable[[Call], None] | None]] = {}
+_REGISTRY: dict[str, tuple[Callable[[Call], Iterable[ConvertedLayer]], Callable[[Call], None] | None]] = {}
 
 
-def converter(*classes: type[nn.Module], check: Callable[[Call], None] | None = None) -> Callable:
+def converter(*classes: type[nn.Module] | str, check: Callable[[Call], None] | None = None) -> Callable:
     """Registers a function that turns a recorded call of a module of these classes into its ConvertedLayers.
 
+    A class of a package that should not be imported for this is given by its full name, "package.module.Class".
     check: runs before each call (whose output is still None), to refuse with ConversionError what cannot be converted.
     A subclass with a `forward` of its own needs its own converter.
 
-    >>> from torch import nn
-    >>> @converter(nn.RNNCell)  # doctest: +SKIP
-    ... def rnn_cell(call):
-    ...     yield ConvertedLayer(call.name("layer0"), ...)
+    >>> class Leaky(nn.Module):  # y_t = y_{t-1} / 2 + x_t, as an architecture of the library
+    ...     def forward(self, x):
+    ...         return torch.stack([sum(0.5 ** (t - s) * x[:, s] for s in range(t + 1)) for t in range(x.shape[1])], 1)
+    >>> @converter(Leaky)
+    ... def leaky(call):
+    ...     from dsf import architecture_named
+    ...     def encode(x):
+    ...         ones = torch.ones_like(x[:, :, :1, None])
+    ...         return dict(q=ones, k=ones, log_gamma=torch.tensor([0.5]).log()), x[:, :, None]
+    ...     x, arch = call.arguments["x"], architecture_named("retnet")
+    ...     yield ConvertedLayer(call.name("leak"), arch, encode, x, call.output, layout="BTF", state_size=1)
+    >>> convert(nn.Sequential(Leaky()), torch.randn(2, 9, 3))
+    Conversion of Sequential, 1 layer
+      layer   architecture  state  steps  error
+      0.leak  RetNet        1      9      ...
     """
 
     def register(convert_call: Callable[[Call], Iterable[ConvertedLayer]]) -> Callable:
         for cls in classes:
-            _REGISTRY[cls] = (convert_call, check)
+            _REGISTRY[cls if isinstance(cls, str) else _full_name(cls)] = (convert_call, check)
         return convert_call
 
     return register
+
+
+def _full_name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 @cache
@@ -55,8 +71,9 @@ def converter_of(module: nn.Module) -> tuple[Callable, Callable | None] | None:
     """The converter of a module and its check, or None."""
     _import_converters()
     for cls in type(module).__mro__:
-        if cls in _REGISTRY:
-            return _REGISTRY[cls] if type(module).forward is cls.forward else None
+        found = _REGISTRY.get(_full_name(cls))
+        if found:
+            return found if type(module).forward is cls.forward else None
     return None
 
 
@@ -83,8 +100,8 @@ class Conversion:
         for path, layer in self.layers.items():
             state = f"{layer.state_size}" + " from the end" * layer.reverse
             rows.append((path, layer.architecture.title, state, str(layer.length), f"{self.errors[path]:.1e}"))
-        widths = [max(map(len, column)) for column in zip(*rows)]
-        lines = ["  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         count = f"{len(self.layers)} layer" + "s" * (len(self.layers) != 1)
         missing = ["not converted:"] * bool(self.unconverted)
         missing += [f"  {path or '(the module itself)'}: {why}" for path, why in self.unconverted.items()]
@@ -117,7 +134,7 @@ def convert(module: nn.Module, example_inputs: Any, *, tolerance: float | None =
     unconverted = _unconverted(module, known.keys())
     if not known:
         found = "".join(f"\n  {path or '(the module itself)'}: {why}" for path, why in unconverted.items())
-        kinds = ", ".join(f"{c.__module__.split('.')[0]}.nn.{c.__name__}" for c in _REGISTRY)
+        kinds = ", ".join(name.rpartition(".")[2] for name in _REGISTRY)
         raise ConversionError(f"{type(module).__name__} holds nothing that dsf converts (it knows {kinds}).{found}")
     calls = record(module, example_inputs, {path: check for path, (_, check) in known.items()})
     for path in known.keys() - {call.path for call in calls}:
@@ -132,14 +149,15 @@ def convert(module: nn.Module, example_inputs: Any, *, tolerance: float | None =
             for layer in known[call.path][0](call):
                 layers[layer.path], errors[layer.path] = layer, layer.verify()
                 _refuse_above(tolerance, layer, errors[layer.path])
-    return Conversion(type(module).__name__, *(MappingProxyType(d) for d in (layers, errors, unconverted)))
+    frozen = MappingProxyType(layers), MappingProxyType(errors), MappingProxyType(unconverted)
+    return Conversion(type(module).__name__, *frozen)
 
 
 def _refuse_above(tolerance: float | None, layer: ConvertedLayer, error: float) -> None:
     allowed = TOLERANCES.get(layer.output.dtype, 1e-4) if tolerance is None else tolerance
     if not error <= allowed:  # also refuses NaN
         raise ConversionError(
-            f"{layer.path} is not reproduced: relative error {error:.1e}, allowed {allowed:.1e} for {layer.output.dtype}. "
+            f"{layer.path} is not reproduced: relative error {error:.1e}, allowed {allowed:.1e}. "
             "Is the module modified (hooks, pruning, quantisation), or does it diverge? tolerance=... allows more"
         )
 
@@ -147,14 +165,15 @@ def _refuse_above(tolerance: float | None, layer: ConvertedLayer, error: float) 
 _ADVICE = {
     nn.RNNCellBase: "runs one step at a time: use the nn.RNN, nn.LSTM or nn.GRU with its weights "
     "(weight_ih -> weight_ih_l0 ...), or dsf.linearize(step, x0, u)",
-    nn.MultiheadAttention: "is softmax attention: pass its q, k and values to dsf.architecture_named('softmax_attention')",
+    nn.MultiheadAttention: "is softmax attention: pass its q, k and values to "
+    "dsf.architecture_named('softmax_attention')",
     nn.RNNBase: "has a forward of its own: register a converter for it, @dsf.conversion.converter(Class)",
 }
 _NAMES = re.compile("RNN|LSTM|GRU|SSM|RWKV|LRU|Recurrent|Mamba|Attention|Retention|DeltaNet")
 
 
 def _unconverted(module: nn.Module, known: Iterable[str]) -> dict[str, str]:
-    """What looks recurrent, by class or by name, has no converter and does not merely contain what is listed or known."""
+    """What looks recurrent by class or name, has no converter, and does not merely contain what is listed or known."""
     found: dict[str, str] = {}
     for path, part in reversed(list(module.named_modules())):  # the innermost first
         advice = next((text for cls, text in _ADVICE.items() if isinstance(part, cls)), None)

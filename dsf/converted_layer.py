@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from . import reference
 from .definition import Architecture
 from .feedback import Feedback
 from .system import System
@@ -87,8 +86,8 @@ class ConvertedLayer:
     def simulate(self, x: torch.Tensor | None = None, method: str = "auto", state: Any = None) -> torch.Tensor:
         """Runs the layer by dsf on an input of its own, in the module's layout, and returns its output there.
 
-        x: [B, T, features] (or as the module has it); None: the recorded input. method: a backend of `dsf.simulate`,
-        or "reference", the plain loop. state: the initial state (x, y); None: the recorded one.
+        x: [B, T, features] (or as the module has it); None: the recorded input. method: a backend of `dsf.simulate`.
+        state: the initial state (x, y); None: the recorded one.
         Raises TypeError or ValueError where x does not fit the layer.
         """
         x = self.input if x is None else self._fitting(x)
@@ -141,14 +140,10 @@ class ConvertedLayer:
             yield t, self.architecture(**signals), drive[:, 0], state
 
     def _run(self, x: torch.Tensor, state: Any, method: str) -> tuple[torch.Tensor, Any]:
-        signals, drive = self.encode(x)
-        system = self.architecture(**signals)
-        if method == "reference":
-            y, state = reference.scan(system, drive, state)
-        else:
-            import dsf  # dsf.simulate lives above this package and is found on first use
+        import dsf  # dsf.simulate lives above this package and is found on first use
 
-            y, state = dsf.simulate(system, drive, state, backend=method)
+        signals, drive = self.encode(x)
+        y, state = dsf.simulate(self.architecture(**signals), drive, state, backend=method)
         return self._project(y), state
 
     def _project(self, y: torch.Tensor) -> torch.Tensor:

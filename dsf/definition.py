@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -75,19 +76,28 @@ class Architecture:
 
     def normalised(self, floor: float | None = None) -> Architecture:
         """The same architecture with its output divided by its own run on ones (see transforms.normalised)."""
-        return replace(self, wrappers=(*self.wrappers, lambda s: normalised(s, floor)))
+        return replace(self, wrappers=(*self.wrappers, partial(normalised, floor=floor)))
 
     def open_range(self, delta: float = 1e-6) -> Architecture:
         """The same architecture on domains shrunk by delta: what it can do without reaching their ends."""
         return replace(self, signals=MappingProxyType({k: d.shrunk(delta) for k, d in self.signals.items()}))
 
-    def _run(self, values: dict[str, Any], y: Any, u: Any) -> System:
+    def evaluate(self, values: Mapping[str, Any], y: Any = None, u: Any = None) -> System:
+        """The body on signals in any reading, given y_{t-1} and u_t where it reads them."""
         system = self.body(**values, **self.reserved(y, u))
         if not isinstance(system, System):
             raise TypeError(f"the body of {self.name} should return a System, got {type(system).__name__}")
+        if self.reserved_names and not (system.input_is_vector and system.output_is_vector):
+            raise TypeError(f"{self.name} reads y_(t-1) or u_t, which are vectors: B and C should be operators, such as diag(b), I")
         for wrap in self.wrappers:
             system = wrap(system)
         return replace(system, architecture=self)
+
+    def __deepcopy__(self, memo: dict) -> Architecture:
+        return self  # it never changes; layers that hold one are copied
+
+    def __reduce__(self):  # a body cannot be pickled (its name is this object): it is found again by its name
+        return _restored, (self.name, dict(self.signals), self.wrappers)
 
     # ------------------------------------------------------------------------------------------------------ readings
     def __call__(self, **tensors: torch.Tensor) -> System | Feedback:
@@ -96,11 +106,12 @@ class Architecture:
         Raises TypeError for unknown or missing signals, ValueError for a size or device that does not fit.
         """
         check_signals(self.name, dict(self.signals), tensors)
-        heads = next((tensors[k].shape[d.axes.index("H")] for k, d in self.signals.items() if not d.groups), 1)
+        groups = max((d.groups for d in self.signals.values()), default=1)  # the heads, where every signal is shared
+        heads = next((tensors[k].shape[d.axes.index("H")] for k, d in self.signals.items() if not d.groups), groups)
         values = {k: self._canonical(d, tensors[k], heads) for k, d in self.signals.items()}
-        if self.feedback:
+        if self.reserved_names:
             return Feedback(self, values, tensors)
-        return replace(self._run(values, None, None), signals=tensors)
+        return replace(self.evaluate(values), signals=tensors)
 
     def _canonical(self, d: Domain, x: torch.Tensor, heads: int) -> Any:
         """Every leaf [B, T, H, (J,) 1 | n | n, n]: a scalar ends in an axis of size 1, so that bodies broadcast."""
@@ -123,19 +134,19 @@ class Architecture:
             return Dense(x) if d.kind == "matrix" else x
 
         y, u = (replace(d, dependence="token").symbols(prefix + s, n) for s, d in (("y", Previous), ("u", Drive)))
-        return self._run({k: symbols(k, d) for k, d in self.signals.items()}, y, u)
+        return self.evaluate({k: symbols(k, d) for k, d in self.signals.items()}, y, u)
 
     def names(self) -> System:
         """The System on one symbol per signal: equations at generic n."""
         values: dict[str, Any] = {k: sp.Symbol(k, real=True) for k in self.signals}
         values = {k: Dense(v) if self.signals[k].kind == "matrix" else v for k, v in values.items()}
-        return self._run(values, sp.Symbol("y_{t-1}", real=True), sp.Symbol("u_t", real=True))
+        return self.evaluate(values, sp.Symbol("y_{t-1}", real=True), sp.Symbol("u_t", real=True))
 
     def bounds(self, **within: Set) -> System:
         """The System on bounds: what A can be over ALL inputs. `within` cuts the sets of some signals."""
         previous = Bound(Interval(), Interval(0, inf), "state")
         drive = Bound(Interval(), Interval(0, inf), "token")
-        return self._run({k: d.bound(within.get(k)) for k, d in self.signals.items()}, previous, drive)
+        return self.evaluate({k: d.bound(within.get(k)) for k, d in self.signals.items()}, previous, drive)
 
     def sample(
         self,
@@ -172,7 +183,9 @@ class Architecture:
 _REGISTRY: dict[str, Architecture] = {}
 
 
-def architecture(title: str, *, year: int | None = None, cite: str | None = None, register: bool = True) -> Callable[[Callable[..., System]], Architecture]:
+def architecture(
+    title: str, *, year: int | None = None, cite: str | None = None, register: bool = True
+) -> Callable[[Callable[..., System]], Architecture]:
     """Makes an Architecture of a body: a function whose defaults are domains and which returns a System.
 
     The function's name is the architecture's. Redefining it in the same module (a notebook cell) replaces it; a name
@@ -197,10 +210,10 @@ def architecture(title: str, *, year: int | None = None, cite: str | None = None
         signals = MappingProxyType({k: d for k, d in domains.items() if k not in reserved})
         arch = Architecture(title, body, signals, year, cite, reserved_names=MappingProxyType(reserved))
         if register:
-            taken = _REGISTRY.get(arch.name)
-            if taken is not None and taken.body.__module__ != body.__module__:
+            owner = _owner(arch.name)
+            if owner not in (None, body.__module__):
                 raise ValueError(
-                    f"the name {arch.name!r} is taken by {taken.body.__module__}: rename the function, or "
+                    f"the name {arch.name!r} is taken by {owner}: rename the function, or "
                     "register=False (redefining your own is fine)"
                 )
             _REGISTRY[arch.name] = arch
@@ -209,12 +222,22 @@ def architecture(title: str, *, year: int | None = None, cite: str | None = None
     return define
 
 
-def architectures() -> Mapping[str, Architecture]:
-    """Every registered architecture, by name: those of the library, and the user's own."""
+def _zoo() -> dict[str, str]:
+    """The library's own architectures, loaded or not: name -> module (one file = one architecture, of its name)."""
     from . import zoo
 
-    for module in pkgutil.iter_modules(zoo.__path__):
-        importlib.import_module(f"{zoo.__name__}.{module.name}")
+    return {found.name: f"{zoo.__name__}.{found.name}" for found in pkgutil.iter_modules(zoo.__path__)}
+
+
+def _owner(name: str) -> str | None:
+    """The module that owns a name, or None."""
+    return _zoo().get(name) or (_REGISTRY[name].body.__module__ if name in _REGISTRY else None)
+
+
+def architectures() -> Mapping[str, Architecture]:
+    """Every registered architecture, by name: those of the library, and the user's own."""
+    for module in _zoo().values():
+        importlib.import_module(module)
     return MappingProxyType(dict(sorted(_REGISTRY.items())))
 
 
@@ -228,3 +251,7 @@ def architecture_named(name: str) -> Architecture:
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise KeyError(f"no architecture is called {name!r}.{hint} dsf.architectures() lists all {len(known)}.")
     return known[name]
+
+
+def _restored(name: str, signals: dict[str, Domain], wrappers: tuple) -> Architecture:
+    return replace(architecture_named(name), signals=MappingProxyType(signals), wrappers=wrappers)

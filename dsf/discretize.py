@@ -44,13 +44,14 @@ class IPlus(sp.Function):
 
 
 def zoh(A: Operator, b: Any, dt: Any) -> tuple[Operator, Any]:
-    """Zero-order hold: u is constant within a step. A Diagonal (no eigenvalue 0), or a Dense matrix.
+    """Zero-order hold: u is constant within a step. A Diagonal, or a Dense matrix (on symbols without eigenvalue 0).
 
     Raises TypeError for other structures.
     """
     if isinstance(A, Diagonal):
-        step = decay(dt * A.d)
-        return Diagonal(step), (step - 1) / A.d * b
+        z = dt * A.d
+        step = decay(z)
+        return Diagonal(step), (dt * _expm1_ratio(z) if isinstance(z, torch.Tensor) else (step - 1) / A.d) * b
     if not isinstance(A, Dense):
         raise TypeError(f"zoh takes a Diagonal or a Dense operator, got {type(A).__name__}")
     M = A.M
@@ -64,10 +65,19 @@ def zoh(A: Operator, b: Any, dt: Any) -> tuple[Operator, Any]:
         step = as_array((sp.Matrix(M) * dt[0]).exp())
         return Dense(step), as_array(sp.Matrix(M).solve(sp.Matrix(step - np.eye(n, dtype=int)) * sp.Matrix(b)))[:, 0]
     n = M.shape[-1]
-    z, w = torch.broadcast_tensors(column(dt) * M, torch.zeros(n, n, dtype=M.dtype, device=M.device))[0], (dt * b)[..., None]
-    top = torch.cat([z, w.expand(*z.shape[:-1], 1)], -1)  # expm of [[A, b], [0, 0]] holds both: no inverse of A
+    z, w = column(dt) * M, (dt * b)[..., None]
+    lead = torch.broadcast_shapes(z.shape[:-2], w.shape[:-2])
+    top = torch.cat([z.expand(*lead, n, n), w.expand(*lead, n, 1)], -1)  # expm of [[A, b], [0, 0]] holds both: no inverse
     both = torch.linalg.matrix_exp(torch.cat([top, torch.zeros_like(top[..., :1, :])], -2))
     return Dense(both[..., :n, :n]), both[..., :n, n]
+
+
+def _expm1_ratio(z: torch.Tensor) -> torch.Tensor:
+    """(e^z - 1) / z, and its gradient, also at z = 0: there a pole integrates, and B is dt b."""
+    small = z.abs() < 1e-3
+    safe = torch.where(small, torch.ones_like(z), z)
+    series = 1 + z / 2 * (1 + z / 3 * (1 + z / 4 * (1 + z / 5 * (1 + z / 6))))  # the rest is below 1e-18
+    return torch.where(small, series, torch.expm1(safe) / safe)
 
 
 def gbt(A: Operator, b: Any, dt: Any, alpha: float) -> tuple[Operator, Any]:

@@ -1,6 +1,6 @@
 """Where a signal lives. ONE declaration gives its symbols' assumptions, its bound, a layer's projection, a sampler.
 
-    beta=Gate  ->  beta real, positive     [0, 1]     sigmoid(W x)     sigmoid(randn), sometimes exactly 0 or 1
+    beta=Gate  ->  beta real, >= 0         [0, 1]     sigmoid(W x)     sigmoid(randn), sometimes exactly 0 or 1
 
 Domains stand as defaults in the signature of an architecture: `def deltanet(q=Vector, k=Unit, beta=Gate)`.
 """
@@ -97,8 +97,7 @@ class Domain:
         sizes = sizes | {"G": self.groups, "J": self.steps}
         shape, n = tuple(sizes[a] for a in self.axes), sizes["n"]
         if self.value:
-            fixed = torch.tensor(np.array(self.value(n).evalf(20).tolist(), dtype=float), dtype=dtype)
-            return fixed.reshape((n,) * len(self.own_axes)).expand(shape).clone()
+            return self.fixed(n, dtype).expand(shape).clone()
         if self.kind == "index":
             return torch.randint(0, n, shape, generator=generator)
         if self.kind == "matrix" and self.spectrum != Complex:
@@ -116,9 +115,9 @@ class Domain:
         if self.unit:  # the ends of a sphere: repeated, axis-parallel keys
             chosen = torch.rand(x.shape[:-1] + (1,), generator=generator) < share
             return torch.where(chosen, F.one_hot(torch.tensor(0), x.shape[-1]).to(x.dtype), x)
-        for end in _ends(self.set):
-            x = torch.where(torch.rand(x.shape, generator=generator) < share, torch.full_like(x, end), x)
-        return x
+        if isinstance(self.set, Rectangle):
+            return torch.complex(_to_ends(self.set.re, x.real, share, generator), _to_ends(self.set.im, x.imag, share, generator))
+        return _to_ends(self.set, x, share, generator)
 
     def symbols(self, name: str, n: int) -> np.ndarray:
         """Entries name_0, name_1, ... with the assumptions of the domain: [n], [1], [n, n] or [J, ...]."""
@@ -136,8 +135,9 @@ class Domain:
             return {"integer": True, "nonnegative": True}
         if not isinstance(self.set, Interval):
             return {"complex": True}
-        sign = {"positive": True} if self.set.lo >= 0 else {"negative": True} if self.set.hi <= 0 else {}
-        return {"real": True} | sign
+        lo, hi = self.set.lo, self.set.hi  # domains are closed: 0 is a value of a Gate
+        sign = {"positive": lo > 0, "nonnegative": lo >= 0, "negative": hi < 0, "nonpositive": hi <= 0}
+        return {"real": True} | {k: True for k, holds in sign.items() if holds}
 
     def bound(self, within: Set | None = None) -> Any:
         """The reading on bounds; `within` cuts the set."""
@@ -153,12 +153,29 @@ class Domain:
 
     def contains(self, x: torch.Tensor) -> bool:
         """Does every entry lie in the domain, up to the rounding of its dtype?"""
-        slack = 1e3 * torch.finfo(x.dtype).eps if x.is_floating_point() or x.is_complex() else 0.0
+        if self.kind == "index":
+            return bool(((x >= 0) & (x < x.shape[-1])).all())
+        if not (x.is_floating_point() or x.is_complex()):
+            return False
+        slack = 8 * torch.finfo(x.dtype).eps
+        if self.value:
+            fixed = self.fixed(x.shape[-1], torch.float64)
+            scale = max(1.0, fixed.abs().max().item())
+            return bool(((x.to(fixed.dtype if not x.is_complex() else x.dtype) - fixed).abs() <= slack * scale).all())
         if self.unit:
-            return bool(((x.norm(dim=-1) - 1).abs() <= max(slack, 1e-3 * (slack > 1e-6))).all())
-        if self.value or self.kind == "index":
-            return True
+            wide = x.to(torch.promote_types(x.dtype, torch.float64))
+            room = max(slack, 1e-3 * (slack > 1e-10))  # models normalise in low precision, with an epsilon of their own
+            return bool(((wide.norm(dim=-1) - 1).abs() <= room).all())
+        if self.kind == "matrix" and self.spectrum != Complex:
+            wide = x.to(torch.promote_types(x.dtype, torch.float64))
+            return bool(wide.isfinite().all()) and all(z in self.spectrum for z in torch.linalg.eigvals(wide).flatten().tolist())
         return _inside(self.set, x, slack)
+
+    def fixed(self, n: int, dtype: torch.dtype) -> torch.Tensor:
+        """The prescribed vector [n] or matrix [n, n]."""
+        assert self.value
+        numbers = torch.tensor(np.array(self.value(n).evalf(20).tolist(), dtype=float), dtype=dtype)
+        return numbers.reshape((n,) * len(self.own_axes))
 
     def shrunk(self, delta: float) -> Domain:
         """The open domain seen from inside: every end moved by delta, infinite ends to 1/delta."""
@@ -171,6 +188,13 @@ def _into(s: Interval, x: torch.Tensor) -> torch.Tensor:
     if s.bounded:
         return s.lo + (s.hi - s.lo) * x.sigmoid()
     return s.lo + F.softplus(x) if s.lo > -inf else s.hi - F.softplus(x) if s.hi < inf else x
+
+
+def _to_ends(s: Set, x: torch.Tensor, share: float, generator) -> torch.Tensor:
+    if not (ends := _ends(s)):
+        return x
+    chosen = torch.tensor(ends, dtype=x.dtype)[torch.randint(0, len(ends), x.shape, generator=generator)]
+    return torch.where(torch.rand(x.shape, generator=generator) < share, chosen, x)
 
 
 def _ends(s: Set) -> list[complex]:
@@ -188,8 +212,12 @@ def _inside(s: Set, x: torch.Tensor, slack: float) -> bool:
     if isinstance(s, Rectangle):
         parts = ((s.re, x.real), (s.im, x.imag if x.is_complex() else torch.zeros_like(x)))
     elif isinstance(s, Polar):
-        turns = torch.remainder(x.angle() - s.theta.lo, 2 * pi) + s.theta.lo
-        parts = ((s.r, x.abs()),) if s.full else ((s.r, x.abs()), (s.theta, turns))
+        r, tol = x.abs(), slack * pi
+        beyond = torch.remainder(x.angle() - s.theta.lo + tol, 2 * pi)  # the argument, from just below lo
+        turns = s.full | (beyond <= s.theta.hi - s.theta.lo + 2 * tol) | (r <= slack)
+        if not bool(turns.all()):
+            return False
+        parts = ((s.r, r),)
     else:
         if x.is_complex():
             return False
@@ -212,45 +240,50 @@ def _shrunk(s: Set, delta: float) -> Set:
     return Rectangle(re, im)
 
 
-Scalar, Vector, Matrix = Domain("scalar"), Domain("vector"), Domain("matrix")
-Gate, Positive, LogDecay = Scalar(0, 1), Scalar(0, inf), Scalar(-inf, 0)
-Unit = replace(Vector(-1, 1), unit=True)
+# Typed Any on purpose: as the default of a parameter a domain stands for the values that the body will see.
+Scalar: Any = Domain("scalar")
+Vector: Any = Domain("vector")
+Matrix: Any = Domain("matrix")
+Gate: Any = Scalar(0, 1)
+Positive: Any = Scalar(0, inf)
+LogDecay: Any = Scalar(-inf, 0)
+Unit: Any = replace(Vector(-1, 1), unit=True)
+Index: Any = Domain("index")
+Drive: Any = Domain("drive")  # u_t, for a body that transforms it
+Previous: Any = Domain("previous", dependence="state")  # y_{t-1}: reading it makes a system feed back
 UnitDisc = disc(1)
-Index = Domain("index")
-Drive = Domain("drive")  # u_t, for a body that transforms it
-Previous = Domain("previous", dependence="state")  # y_{t-1}: reading it makes a system feed back
 
 
-def Param(domain: Domain) -> Domain:
+def Param(domain: Domain) -> Any:
     """A constant of the layer, not a function of the token."""
     return replace(domain, const=True)
 
 
-def Shared(domain: Domain, groups: int = 1) -> Domain:
+def Shared(domain: Domain, groups: int = 1) -> Any:
     """One signal for all heads (Mamba's B and C), or one per group of heads (grouped queries)."""
     return replace(domain, groups=groups)
 
 
-def Window(domain: Domain) -> Domain:
+def Window(domain: Domain) -> Any:
     """A signal that is a function of the last few tokens."""
     return replace(domain, dependence="window")
 
 
-def Prefix(domain: Domain) -> Domain:
+def Prefix(domain: Domain) -> Any:
     """A signal that is a function of all tokens so far."""
     return replace(domain, dependence="prefix")
 
 
-def Each(domain: Domain, steps: int = 2) -> Domain:
+def Each(domain: Domain, steps: int = 2) -> Any:
     """A signal with one value per micro-step: `steps` of them make a token."""
     return replace(domain, steps=steps)
 
 
-def First(domain: Domain) -> Domain:
+def First(domain: Domain) -> Any:
     """A log decay that acts at the first micro-step only."""
     return replace(domain, first=True)
 
 
-def Fixed(kind: str, value: Callable[[int], sp.Matrix], spectrum: Set = Complex) -> Domain:
+def Fixed(kind: str, value: Callable[[int], sp.Matrix], spectrum: Set = Complex) -> Any:
     """A constant vector or matrix that the architecture prescribes, n -> sympy Matrix, with its proven spectrum."""
     return Domain(kind, spectrum=spectrum, const=True, value=value)

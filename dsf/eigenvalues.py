@@ -29,7 +29,7 @@ from .operators import (
     rows,
 )
 from .tree import leaves
-from .values import is_number, is_zero, value
+from .values import is_zero, value
 
 
 @singledispatch
@@ -40,8 +40,8 @@ def eigenvalues(A: Operator, n: int | None = None) -> Any:
 
     >>> import torch
     >>> from dsf import I, outer
-    >>> eigenvalues(I - 2 * outer(torch.tensor([0.6, 0.8])))
-    tensor([ 1.0000, -1.0000])
+    >>> eigenvalues(I - 2 * outer(torch.tensor([1.0, 0.0])))
+    tensor([ 1., -1.])
     """
     return None
 
@@ -54,15 +54,28 @@ def _size(A: Operator, n: int | None) -> int:
 
 
 def _like(A: Operator) -> Any:
-    """A leaf that names the reading, or a float."""
-    return next((value(leaf) for leaf in leaves(A)), 1.0)
+    """A leaf that names the reading; of numbers alone, tensors."""
+    return next((value(leaf) for leaf in leaves(A)), torch.ones(1, dtype=torch.float64))
+
+
+def _number(a: Any, like: Any) -> Any:
+    """A Python number as a vector of size 1 in the reading of `like`; anything else as it is."""
+    if not isinstance(a, (int, float, complex)):
+        return value(a)
+    if not isinstance(like, torch.Tensor):
+        return np.array([sp.sympify(a)], dtype=object)
+    whole = like.dtype.is_complex or like.dtype.is_floating_point
+    dtype = like.dtype if whole else torch.float64
+    return torch.tensor([a], dtype=torch.promote_types(dtype, torch.complex64) if isinstance(a, complex) else dtype)
+
+
+def _is_vector(*parts: Any) -> bool:
+    return any(x.shape[-1] != 1 for x in map(value, parts) if hasattr(x, "shape"))
 
 
 def _full(a: Any, n: int, like: Any) -> Any:
     """The scalar a (a number, or [..., 1]) n times: [..., n]."""
-    if is_number(a):
-        a = torch.as_tensor([float(a)], dtype=like.dtype) if isinstance(like, torch.Tensor) else np.array([a], dtype=object)
-    a = value(a)
+    a = _number(a, like)
     return a.expand(*a.shape[:-1], n) if isinstance(a, torch.Tensor) else np.broadcast_to(a, (*a.shape[:-1], n))
 
 
@@ -75,23 +88,24 @@ def _join(*parts: Any) -> Any:
 
 @eigenvalues.register
 def _(A: Identity, n: int | None = None):
-    return _full(1, _size(A, n), torch.ones(1))
+    return _full(1, _size(A, n), _like(A))
 
 
 @eigenvalues.register
 def _(A: Scaled, n: int | None = None):
-    return _full(A.a, _size(A, n), _like(A) if leaves(A) else torch.ones(1))
+    return _full(A.a, _size(A, n), _like(A))
 
 
 @eigenvalues.register
 def _(A: Diagonal, n: int | None = None):
-    d = value(A.d)
-    return _full(d, _size(A, n), _like(A)) if is_number(d) or d.shape[-1] == 1 else d
+    return value(A.d) if _is_vector(A.d) else _full(A.d, _size(A, n), _like(A))
 
 
 @eigenvalues.register
 def _(A: Reflection, n: int | None = None):
     """c a (n-1 times) and c (a - b k^T k), on k: the rank-one lemma."""
+    if _is_vector(A.a, A.b, A.c):
+        return None
     n, c, like = _size(A, n), value(A.c), value(A.k)
     on = c * (value(A.a) - value(A.b) * inner(like, like))
     return _join(_full(c * value(A.a), n - 1, like), _full(on, 1, like))
@@ -100,17 +114,17 @@ def _(A: Reflection, n: int | None = None):
 @eigenvalues.register
 def _(A: DiagonalPlusLowRank, n: int | None = None):
     """d (n-1 times) and d - b v^T u where d is a scalar; unknown otherwise."""
-    n, d, u, v = _size(A, n), value(A.d), value(A.u), value(A.v)
     if is_zero(A.b):
-        return d
-    if not is_number(d) and d.shape[-1] != 1:
-        return None if n > 1 else d - value(A.b) * inner(v, u)
+        return eigenvalues(Diagonal(A.d), _size(A, n))
+    if _is_vector(A.d, A.b):
+        return None
+    n, d, u, v = _size(A, n), value(A.d), value(A.u), value(A.v)
     return _join(_full(d, n - 1, u), _full(d - value(A.b) * inner(v, u), 1, u))
 
 
 @eigenvalues.register
 def _(A: Shift, n: int | None = None):
-    return _full(0 if A.by else 1, _size(A, n), torch.ones(1))
+    return _full(0 if A.by else 1, _size(A, n), _like(A))
 
 
 @eigenvalues.register
@@ -133,10 +147,20 @@ def _(A: Block, n: int | None = None):
     if len(A.rows) != 2 or not _in_one_span(A):
         return None
     like = _like(A)
-    off = _roots(*(eigenvalues(op, 2)[..., :1] for row in A.rows for op in row))
-    on = _roots(*(eigenvalues(op, 2)[..., 1:] for row in A.rows for op in row))
+    pairs = [_pair(op, like) for row in A.rows for op in row]
+    if any(pair is None for pair in pairs):
+        return None
+    off, on = (_roots(*(pair[..., i : i + 1] for pair in pairs)) for i in (0, 1))
     repeated = off.repeat_interleave(size - 1, -1) if isinstance(like, torch.Tensor) else np.repeat(off, size - 1, -1)
     return _join(repeated, on)
+
+
+def _pair(A: Operator, like: Any) -> Any:
+    """The eigenvalues off k and on k of a member of span{I, k k^T}, in the reading of `like`."""
+    if isinstance(A, Reflection):
+        return eigenvalues(A, 2)
+    a = A.a if isinstance(A, Scaled) else 1
+    return None if _is_vector(a) else _full(a, 2, like)
 
 
 def _roots(a: Any, b: Any, c: Any, d: Any) -> Any:
@@ -155,8 +179,9 @@ def _(A: OneHotDiagonal, n: int | None = None):
     """j -> p_j is a functional graph: a cycle of length L with product w gives the L-th roots of w, the rest is 0."""
     if not isinstance(A.p, torch.Tensor):
         return None
-    p, d = torch.broadcast_tensors(A.p, value(A.d))
-    flat = [_of_cycles(q.tolist(), e.tolist()) for q, e in zip(p.reshape(-1, p.shape[-1]), d.reshape(-1, p.shape[-1]))]
+    p, d = torch.broadcast_tensors(A.p, _number(A.d, A.p))
+    pairs = zip(p.reshape(-1, p.shape[-1]), d.reshape(-1, p.shape[-1]), strict=True)
+    flat = [_of_cycles(q.tolist(), e.tolist()) for q, e in pairs]
     dtype = torch.complex64 if d.dtype in (torch.float32, torch.complex64) else torch.complex128
     return torch.tensor(flat, dtype=dtype).reshape(p.shape)
 
@@ -173,7 +198,7 @@ def _of_cycles(p: list[int], d: list[complex]) -> list[complex]:
             j = p[j]
         if j in path:  # a new cycle closes
             cycle = path[path.index(j) :]
-            product = complex(np.prod([d[i] for i in cycle]))
-            r, theta = cmath.polar(product)
-            found += [cmath.rect(r ** (1 / len(cycle)), (theta + 2 * cmath.pi * m) / len(cycle)) for m in range(len(cycle))]
+            length = len(cycle)
+            r, theta = cmath.polar(complex(np.prod([d[i] for i in cycle])))
+            found += [cmath.rect(r ** (1 / length), (theta + 2 * cmath.pi * m) / length) for m in range(length)]
     return found + [0j] * (len(p) - len(found))

@@ -80,12 +80,19 @@ def enclose(A: Operator) -> Enclosure:
     >>> enclose(dsf.architecture_named("deltanet").bounds().A).parts
     ([1, 1], [0, 1])
     """
-    raise NotImplementedError(f"no lemma encloses the spectrum of {type(A).__name__}: register one with @enclose.register")
+    raise NotImplementedError(f"no lemma encloses the spectrum of {type(A).__name__}: register one, @enclose.register")
 
 
 def set_of(x: Any) -> Set:
     """The set of a scalar leaf: a Bound, or a Python number."""
     return x.set if isinstance(x, Bound) else sets.point(x)
+
+
+def _scalar(x: Any) -> Set:
+    """The set of a leaf that must be a scalar: the lemmas on multiples of I and of k k^T are false for vectors."""
+    if isinstance(x, Bound) and x.norm2 is not None:
+        raise TypeError("a scalar stands in a I - b k k^T and in a I, got a vector: write diag(v), or diag(v) @ A")
+    return set_of(x)
 
 
 def norm2_of(v: Any) -> float:
@@ -118,7 +125,7 @@ def _(A: Identity) -> Enclosure:
 
 @enclose.register
 def _(A: Scaled) -> Enclosure:
-    return _normal((set_of(A.a),), ONE_VALUE)
+    return _normal((_off(A),), ONE_VALUE)
 
 
 @enclose.register
@@ -138,20 +145,20 @@ def _(A: Reflection) -> Enclosure:
 def _off(A: Operator) -> Set:
     """The eigenvalue of a member of span{I, k k^T} on the complement of k."""
     if isinstance(A, Reflection):
-        return sets.mul(set_of(A.c), set_of(A.a))
-    return set_of(A.a) if isinstance(A, Scaled) else Interval(1, 1)
+        return sets.mul(_scalar(A.c), _scalar(A.a))
+    return _scalar(A.a) if isinstance(A, Scaled) else Interval(1, 1)
 
 
 def _on(A: Operator) -> Set:
     """The eigenvalue of a member of span{I, k k^T} on k."""
     if not isinstance(A, Reflection):
         return _off(A)
-    return sets.mul(set_of(A.c), sets.add(set_of(A.a), -sets.mul(set_of(A.b), inner(A.k, A.k).set)))
+    return sets.mul(_scalar(A.c), sets.add(_scalar(A.a), -sets.mul(_scalar(A.b), inner(A.k, A.k).set)))
 
 
 @enclose.register
 def _(A: DiagonalPlusLowRank) -> Enclosure:
-    d, b = set_of(A.d), set_of(A.b)
+    d, b = set_of(A.d), _scalar(A.b)
     norm = d.abs.hi + _times(b.abs.hi, (_times(norm2_of(A.u), norm2_of(A.v))) ** 0.5)
     symmetric = A.u is A.v and all(map(sets.is_real, (d, b, A.u.set)))
     if not (isinstance(A.d, Bound) and A.d.norm2):  # d is a scalar
@@ -188,7 +195,8 @@ def _(A: Composed) -> Enclosure:
     left, right = enclose(A.left), enclose(A.right)
     lemmas = tuple(dict.fromkeys((*left.lemmas, *right.lemmas)))
     if left.symmetric and right.symmetric and (left.nonnegative or right.nonnegative):
-        return Enclosure((sets.mul(left.hull, right.hull),), _times(left.norm, right.norm), False, (*lemmas, TWO_SYMMETRIC))
+        parts, norm = (sets.mul(left.hull, right.hull),), _times(left.norm, right.norm)
+        return Enclosure(parts, norm, False, (*lemmas, TWO_SYMMETRIC))
     return _by_norm(_times(left.norm, right.norm), left, right)
 
 
@@ -209,7 +217,7 @@ def _(A: Sum) -> Enclosure:
 
 @enclose.register
 def _(A: Product) -> Enclosure:
-    factor, J = enclose(A.factor), max((leaf.steps for leaf in leaves(A.factor)), default=0) or 1
+    factor, J = enclose(A.factor), max([A.steps, *(leaf.steps for leaf in leaves(A.factor))]) or 1
     norm = _times(*[factor.norm] * J)
     if J == 1:
         return factor

@@ -6,7 +6,7 @@ with drive tanh(..), and equally A = diag(tanh(a)/a) R), and the Jacobian of (x,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,7 +29,7 @@ class Feedback:
     def at(self, t: int, y: torch.Tensor, u: torch.Tensor) -> System:
         """The linear system of step t, given y_{t-1} and u_t [B, H, n]: leaves [B, 1, H, ...]."""
         now = {k: tree_map(lambda leaf: leaf[:, t : t + 1] if leaf.shape[1] > 1 else leaf, v) for k, v in self.values.items()}
-        return self.architecture.body(**now, **self.architecture.reserved(y[:, None], u[:, None]))
+        return self.architecture.evaluate(now, y[:, None], u[:, None])
 
     def step(self, t: int, state: State, u: torch.Tensor) -> tuple[State, torch.Tensor]:
         """(x_{t-1}, y_{t-1}), u_t -> (x_t, y_t), y_t."""
@@ -49,37 +49,37 @@ class Feedback:
     def slice(self, start: int, stop: int) -> Feedback:
         """The system of the steps start..stop-1."""
 
-        def cut(leaf):
-            return leaf[:, start:stop] if leaf.shape[1] > 1 else leaf
+        return self.map(lambda leaf: leaf[:, start:stop] if leaf.shape[1] > 1 else leaf)
 
-        return replace(self, values={k: tree_map(cut, v) for k, v in self.values.items()}, signals={})
+    def map(self, f: Callable) -> Feedback:
+        """The same system with f applied to every signal [B, T, H, ...]."""
+        return replace(self, values={k: tree_map(f, v) for k, v in self.values.items()}, signals={})
 
-    def along(self, y: torch.Tensor, u: torch.Tensor) -> System:
-        """The frozen-gate linear System on a trajectory y, u [B,T,H,n]. Not unique; its eigenvalues are no stability."""
-        previous = torch.cat([torch.zeros_like(y[:, :1]), y[:, :-1]], 1)
-        frozen = self.architecture.body(**self.values, **self.architecture.reserved(previous, u))
-        return replace(frozen, architecture=self.architecture)
+    def along(self, y: torch.Tensor, u: torch.Tensor, state: State | None = None) -> System:
+        """The frozen-gate linear System on a trajectory y, u [B,T,H,n] that started from `state` (default zeros).
+
+        Not unique; its eigenvalues are no stability.
+        """
+        frozen = self.architecture.evaluate(self.values, _previous(y, state and state[1]), u)
+        return replace(frozen, x0=state[0]) if state else frozen
 
     def jacobian(self, t: int, state: State, u: torch.Tensor) -> torch.Tensor:
         """d(x_t, y_t) / d(x_{t-1}, y_{t-1}) at step t: [B, H, 2n, 2n]."""
         return self._jacobian_of(lambda z: self.step(t, z, u)[0], state)
 
-    def jacobians(self, y: torch.Tensor, x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    def jacobians(self, y: torch.Tensor, x: torch.Tensor, u: torch.Tensor, state: State | None = None) -> torch.Tensor:
         """The Jacobians along a trajectory of outputs y and states x [B,T,H,n] (of steps 0..T-1): [B, T, H, 2n, 2n].
 
-        All steps at once: the trajectory is known, so time is one more batch axis.
+        All steps at once: the trajectory is known, so time is one more batch axis. `state` is where it started.
         """
         B, T = y.shape[:2]
-
-        def previous(z):
-            return torch.cat([torch.zeros_like(z[:, :1]), z[:, :-1]], 1).flatten(0, 1)
 
         def as_batch(leaf):
             return leaf.expand(B, T, *leaf.shape[2:]).flatten(0, 1)[:, None] if leaf.shape[1] > 1 else leaf
 
-        unrolled = replace(self, values={k: tree_map(as_batch, v) for k, v in self.values.items()})
-        state = previous(x)[..., None], previous(y)
-        return unrolled.jacobian(0, state, u.flatten(0, 1)).unflatten(0, (B, T))
+        x, y = _previous(x, state and state[0][..., 0]), _previous(y, state and state[1])
+        before = x.flatten(0, 1)[..., None], y.flatten(0, 1)
+        return self.map(as_batch).jacobian(0, before, u.flatten(0, 1)).unflatten(0, (B, T))
 
     def _jacobian_of(self, step, state: State) -> torch.Tensor:
         n = state[0].shape[-2]
@@ -98,3 +98,9 @@ class Feedback:
         from .printing import describe_feedback
 
         return describe_feedback(self)
+
+
+def _previous(z: torch.Tensor, start: torch.Tensor | None) -> torch.Tensor:
+    """z_{t-1} of a trajectory z [B, T, ...]: `start` (default zeros) before its first step."""
+    first = torch.zeros_like(z[:, :1]) if start is None else start[:, None]
+    return torch.cat([first, z[:, :-1]], 1)

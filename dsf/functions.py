@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from . import sets
 from .sets import Interval, inf
-from .values import Bound, Log, is_name, value, widest
+from .values import Bound, Log, is_name, is_number, value, widest
 
 
 def elementwise(name: str, tensor: Callable, symbol: Callable, bound: Callable, doc: str) -> Callable[[Any], Any]:
@@ -148,7 +148,7 @@ def inner(a: Any, b: Any) -> Any:
         real = isinstance(a.set, Interval) and isinstance(b.set, Interval)
         s = Interval(-most, most) if real else sets.disc(most)
         return Bound(s, None, widest((a.dependence, b.dependence)), max(a.steps, b.steps))
-    return (a * b).sum(-1, keepdims=True)
+    return (value(a) * value(b)).sum(-1, keepdims=True)
 
 
 class Stack(sp.Function):
@@ -163,13 +163,15 @@ class Stack(sp.Function):
 
 def stack(*parts: Any) -> Any:
     """[a; b; ...]: vectors one below the other, the partner of `block`."""
-    first = next((p for p in parts if not isinstance(p, (int, float))), None)
+    parts = tuple(value(p) for p in parts)
+    first = next((p for p in parts if not is_number(p)), None)
     if is_name(first):
         return Stack(*parts)
     if isinstance(first, Bound):
         s = sets.hull([p.set if isinstance(p, Bound) else sets.point(p) for p in parts])
         vectors = [p for p in parts if isinstance(p, Bound)]
-        norm2 = Interval(0, sum(p.norm2.hi if p.norm2 else inf for p in vectors))
+        unknown = any(is_number(p) and p != 0 for p in parts)  # a number stands n times, and n is unknown
+        norm2 = Interval(0, inf if unknown else sum(p.norm2.hi if p.norm2 else inf for p in vectors))
         return Bound(s, norm2, widest(p.dependence for p in vectors), max(p.steps for p in vectors))
     if isinstance(first, torch.Tensor):
         tensors = [p if isinstance(p, torch.Tensor) else torch.full_like(first, p) for p in parts]

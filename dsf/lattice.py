@@ -92,7 +92,8 @@ def vector_like(system: System) -> torch.Tensor:
 
 # --------------------------------------------------------------------------------------------------- total lifts
 def _zeros(like: torch.Tensor, *own: int) -> torch.Tensor:
-    return like.new_zeros((1,) * (like.dim() - 1) + own)
+    real = like.real if like.is_complex() else like  # zeros are real: they promote where they meet complex numbers
+    return real.new_zeros((1,) * (like.dim() - 1) + own)
 
 
 def _decay(a: Any, like: torch.Tensor) -> Any:
@@ -140,7 +141,9 @@ def expand_microsteps(system: System, u: torch.Tensor) -> tuple[System, torch.Te
 
     def as_steps(leaf: torch.Tensor, axis: int = -2) -> torch.Tensor:
         leaf = leaf.movedim(axis, 2)  # J next to T
-        return leaf.expand(-1, T, J, *leaf.shape[3:]).flatten(1, 2) if leaf.shape[1] * leaf.shape[2] > 1 else leaf[:, 0]
+        if leaf.shape[1] == leaf.shape[2] == 1:
+            return leaf[:, 0]  # constant
+        return leaf.expand(-1, T, J, *leaf.shape[3:]).flatten(1, 2)
 
     A = tree_map(lambda leaf: as_steps(leaf, _step_axis(factor, leaf)), factor)
     C = tree_map(lambda leaf: leaf.repeat_interleave(J, 1) if leaf.shape[1] > 1 else leaf, system.C)

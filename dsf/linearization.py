@@ -58,7 +58,10 @@ def linearize(step: Callable, x0: torch.Tensor, u: torch.Tensor) -> Linearizatio
             shapes = "[N] or [B, N]" if name == "x0" else "[T, m] or [B, T, m]"
             raise ValueError(f"{name} should be {shapes}, got shape {tuple(tensor.shape)}")
     u = u[None] if u.dim() == 2 else u
-    x = (x0[None] if x0.dim() == 1 else x0).expand(u.shape[0], -1)
+    x = x0[None] if x0.dim() == 1 else x0
+    if x.shape[0] not in (1, u.shape[0]):
+        raise ValueError(f"x0 holds {x.shape[0]} sequences, but u {u.shape[0]}")
+    x = x.expand(u.shape[0], -1)
     if u.shape[1] == 0:
         raise ValueError("a trajectory needs at least one step: u has T = 0")
 

@@ -18,7 +18,7 @@ import sympy as sp
 import torch
 
 from .functions import real
-from .sets import Interval, inf, scaled
+from .sets import Interval, _times, disc, inf
 from .tree import Node, leaves, tree_map
 from .values import Bound, MatrixBound, as_bound, column, is_name, is_one, is_zero, plus, times, value, widest
 
@@ -40,6 +40,7 @@ class Operator(Node):
         return Composed(Scaled(c), self)
 
     def __rmul__(self, c: Any) -> Operator:
+        _check_scalar(c)
         return self if is_one(c) else self.scale(c)
 
     __mul__ = __rmul__
@@ -58,6 +59,17 @@ class Operator(Node):
 
     def __matmul__(self, other: Any) -> Any:
         return compose(self, other) if isinstance(other, Operator) else matvec(self, other)
+
+
+def _check_scalar(c: Any) -> None:
+    """A vector would scale rows, and leave an operator that claims a symmetry which it no longer has."""
+    if isinstance(c, Operator):
+        raise TypeError("operators are composed with @, as in diag(a) @ A; * takes a scalar")
+    v = value(c)
+    sized = isinstance(v, (torch.Tensor, np.ndarray)) and v.ndim and v.shape[-1] != 1
+    if sized or isinstance(v, Bound) and v.norm2 is not None:
+        what = f"a vector of shape {tuple(v.shape)}" if sized else "a vector"
+        raise ValueError(f"a scalar (its last axis of size 1) multiplies an operator, got {what}: write diag(v) @ A")
 
 
 @dataclass(frozen=True)
@@ -161,15 +173,16 @@ class OneHotDiagonal(Operator):
     def apply(self, x):
         if isinstance(self.p, np.ndarray):
             return self._matrix(x) @ x
-        index = self.p[..., None].expand(*torch.broadcast_shapes(self.p[..., None].shape, x.shape))
         if self.transposed:
-            return column(self.d) * torch.gather(x.expand(index.shape), -2, index)
-        dx = (column(self.d) * x).expand(index.shape)
+            index, x = torch.broadcast_tensors(self.p[..., None], x)
+            return column(self.d) * torch.gather(x, -2, index)
+        index, dx = torch.broadcast_tensors(self.p[..., None], column(self.d) * x)
         return torch.zeros_like(dx).scatter_add(-2, index, dx)
 
     def _matrix(self, x):
         n = len(x)
-        m = np.array([[sp.KroneckerDelta(self.p[j], i) * self.d[j] for j in range(n)] for i in range(n)], dtype=object)
+        d = np.broadcast_to(np.asarray(self.d, dtype=object), (n,))
+        m = np.array([[sp.KroneckerDelta(self.p[j], i) * d[j] for j in range(n)] for i in range(n)], dtype=object)
         return m.T if self.transposed else m
 
     T = property(lambda self: OneHotDiagonal(self.p, self.d, not self.transposed))
@@ -187,9 +200,10 @@ class Shift(Operator):
     def apply(self, x):
         rows, by = x.shape[-2], min(abs(self.by), x.shape[-2])
         kept = x[..., : rows - by, :] if self.by >= 0 else x[..., by:, :]
-        zeros = 0 * x[..., :by, :]
+        on_tensors = isinstance(x, torch.Tensor)
+        zeros = (torch if on_tensors else np).zeros_like(x[..., :by, :])  # not 0 * x, which is NaN where x is infinite
         parts = [zeros, kept] if self.by >= 0 else [kept, zeros]
-        return torch.cat(parts, -2) if isinstance(x, torch.Tensor) else np.concatenate(parts, -2)
+        return torch.cat(parts, -2) if on_tensors else np.concatenate(parts, -2)
 
     T = property(lambda self: Shift(-self.by))
 
@@ -201,7 +215,7 @@ class Dense(Operator):
     M: Any
 
     def apply(self, x):
-        return self.M @ x
+        return _matmul(self.M, x)
 
     @property
     def T(self):
@@ -215,11 +229,19 @@ class Dense(Operator):
         if isinstance(M, MatrixBound):
             b = as_bound(c)
             assert b is not None
-            spectrum, norm = scaled(M.spectrum, c) if isinstance(c, (int, float)) else b.set * M.spectrum, b.set.abs.hi
+            spectrum, norm = b.set * M.spectrum, b.set.abs.hi
             symmetric = M.symmetric and isinstance(b.set, Interval)
             dependence, steps = widest((M.dependence, b.dependence)), max(M.steps, b.steps)
             return Dense(MatrixBound(spectrum, 0.0 if norm == 0 else norm * M.norm, symmetric, dependence, steps))
         return Dense(c * M if is_name(M) else column(c) * M)
+
+
+def _matmul(M: Any, x: Any) -> Any:
+    """M @ x; a real and a complex tensor give a complex one (torch's own @ refuses them)."""
+    if isinstance(M, torch.Tensor) and isinstance(x, torch.Tensor) and M.dtype != x.dtype:
+        dtype = torch.promote_types(M.dtype, x.dtype)
+        M, x = M.to(dtype), x.to(dtype)
+    return M @ x
 
 
 @dataclass(frozen=True)
@@ -274,24 +296,30 @@ class Sum(Operator):
 
 @dataclass(frozen=True)
 class Product(Operator):
-    """A_J ... A_1: the micro-steps of one token, along the axis J of every leaf (before its own axes)."""
+    """A_J ... A_1: the micro-steps of one token, along the axis J of every leaf (before its own axes).
+
+    `steps` is J; 0 leaves it to the leaves, which cannot tell where they are the same at every micro-step.
+    """
 
     factor: Operator
+    steps: int = 0
 
     def factors(self) -> list[Operator]:
-        J = max((leaf.shape[_step_axis(self.factor, leaf)] for leaf in leaves(self.factor)), default=1)
-        return [micro_step(self.factor, j) for j in range(J)]
+        sizes = (leaf.shape[_step_axis(self.factor, leaf)] for leaf in leaves(self.factor))
+        return [micro_step(self.factor, j) for j in range(self.steps or max(sizes, default=1))]
 
     def apply(self, x):
         return reduce(lambda x, A: A.apply(x), self.factors(), x)
 
     @property
     def T(self):
+        transposed = self.factor.T
+
         def flip(leaf):
-            axis = _step_axis(self.factor, leaf)
+            axis = _step_axis(transposed, leaf)
             return leaf.flip(axis) if isinstance(leaf, torch.Tensor) else np.flip(leaf, axis)
 
-        return Product(tree_map(flip, self.factor.T))
+        return Product(tree_map(flip, transposed), self.steps)
 
 
 @dataclass(frozen=True)
@@ -304,7 +332,8 @@ class Writes(Operator):
     def apply(self, u):
         x = 0
         for j, A in enumerate(self.A.factors()):
-            x = (A.apply(x) if j else 0) + column(self.b[..., j, :]) * u[..., j, :][..., None, :]
+            b = self.b[..., min(j, self.b.shape[-2] - 1), :]  # size 1 there: the same at every micro-step
+            x = (A.apply(x) if j else 0) + column(b) * u[..., j, :][..., None, :]
         return x
 
 
@@ -316,6 +345,11 @@ class RealPart(Operator):
 
     def apply(self, x):
         return real((column(self.c) * x).sum(-2))[..., None, :]
+
+    def scale(self, c):
+        if isinstance(v := value(c), complex) or isinstance(v, torch.Tensor) and v.is_complex():
+            raise ValueError("a complex number does not pass through Re(c^T x): multiply c by it")
+        return RealPart(times(c, self.c))
 
 
 def _step_axis(factor: Operator, leaf: Any) -> int:
@@ -379,6 +413,8 @@ def _rank_one_parts(A: Operator) -> tuple | None:
 
 def add(A: Operator, B: Operator) -> Operator:
     """A + B in the narrowest structure that holds it."""
+    if isinstance(A, RealPart) and isinstance(B, RealPart):
+        return RealPart(plus(A.c, B.c))
     p, q = _rank_one_parts(A), _rank_one_parts(B)
     if p and q and (p[2] is None or q[2] is None or p[2] is q[2]):
         a, b, k = plus(p[0], q[0]), plus(p[1], q[1]), q[2] if p[2] is None else p[2]
@@ -406,6 +442,8 @@ def compose(A: Operator, B: Operator) -> Operator:
     """A B: merged where the structure is closed under products, else kept factored."""
     if isinstance(A, Identity):
         return B
+    if isinstance(A, RealPart):  # Re(c^T B x)
+        return RealPart(B.T @ A.c)
     if isinstance(A, Scaled):
         return A.a * B
     if isinstance(B, Identity):
@@ -416,11 +454,11 @@ def compose(A: Operator, B: Operator) -> Operator:
         return Diagonal(A.d * B.d)
     if isinstance(A, OneHotDiagonal) and isinstance(B, OneHotDiagonal) and isinstance(A.p, torch.Tensor):
         if not A.transposed and not B.transposed:  # column j goes to p^A[p^B_j], with d^A there
-            p, q = torch.broadcast_tensors(A.p, B.p)
-            d = value(A.d).expand(torch.broadcast_shapes(value(A.d).shape, p.shape))
-            return OneHotDiagonal(p.gather(-1, q), d.gather(-1, q) * value(B.d))
+            d, e = (torch.as_tensor(value(x), device=A.p.device) for x in (A.d, B.d))
+            p, q, d, e = torch.broadcast_tensors(A.p, B.p, d, e)
+            return OneHotDiagonal(p.gather(-1, q), d.gather(-1, q) * e)
     if isinstance(A, Dense) and isinstance(B, Dense) and not (isinstance(A.M, MatrixBound) or is_name(A.M)):
-        return Dense(A.M @ B.M)
+        return Dense(_matmul(A.M, B.M))
     return Composed(A, B)
 
 
@@ -436,14 +474,24 @@ class MatVec(sp.Function):
 
 def matvec(A: Operator, v: Any) -> Any:
     """A v of a vector [..., n]."""
+    if isinstance(A, Identity):
+        return v
     if is_name(v):
         return MatVec(A.M, v) if isinstance(A, Dense) else MatVec(sp.Symbol(type(A).__name__), v)
     if isinstance(v, Bound):
-        norm = A.M.norm if isinstance(A, Dense) and isinstance(A.M, MatrixBound) else inf
-        length = norm * v.norm2.hi**0.5 if v.norm2 and v.norm2.hi else 0.0
-        seen = [leaf.dependence for leaf in leaves(A)]
-        return Bound(Interval(-length, length), Interval(0, length**2), widest((*seen, v.dependence)), v.steps)
+        return _matvec_bound(A, v)
     return A.apply(v[..., None])[..., 0]
+
+
+def _matvec_bound(A: Operator, v: Bound) -> Bound:
+    """|A v| <= |A| |v|; the matrices of domains are real (see Domain.bound)."""
+    norm = A.M.norm if isinstance(A, Dense) and isinstance(A.M, MatrixBound) else inf
+    length2 = _times(_times(norm, norm), v.norm2.hi if v.norm2 else inf)
+    known = leaves(A)
+    is_real = all(isinstance(x.set, Interval) for x in (v, *known) if isinstance(x, Bound))
+    entries = Interval(-(length2**0.5), length2**0.5) if is_real else disc(length2**0.5)
+    seen, steps = widest(x.dependence for x in (v, *known)), max(x.steps for x in (v, *known))
+    return Bound(entries, Interval(0, length2), seen, steps)
 
 
 def rows(A: Operator) -> int | None:
@@ -452,19 +500,24 @@ def rows(A: Operator) -> int | None:
         return None if isinstance(A.M, MatrixBound) or is_name(A.M) else A.M.shape[-2]
     if isinstance(A, (Identity, Scaled, Shift)):
         return None
-    if isinstance(A, Composed):  # the left factor decides, where it knows
-        return rows(A.left) or (rows(A.right) if isinstance(A.left, (Identity, Scaled)) else None)
+    if isinstance(A, Composed):
+        return max(rows(A.left) or 0, (rows(A.right) or 0) if is_square(A.left) else 0) or None
     if isinstance(A, Block):
         known = [rows(op) for row in A.rows for op in row]
         return max((r for r in known if r), default=0) * len(A.rows) or None
     if isinstance(A, Sum):
-        return rows(A.left) or rows(A.right)
+        return max(rows(A.left) or 0, rows(A.right) or 0) or None
     if isinstance(A, Product):
         return rows(A.factor)
     if isinstance(A, RealPart):
         return 1
     sizes = [leaf.shape[-1] for leaf in leaves(A) if isinstance(leaf, (torch.Tensor, np.ndarray)) and leaf.ndim]
     return max(sizes, default=0) or None
+
+
+def is_square(A: Operator) -> bool:
+    """Is A square by its structure, so that the state's size is its own?"""
+    return not any(isinstance(op, (Dense, RealPart, Writes)) for op in nodes(A))
 
 
 def dense(A: Operator, n: int | None = None, like: Any = None) -> Any:
@@ -477,6 +530,8 @@ def dense(A: Operator, n: int | None = None, like: Any = None) -> Any:
     """
     if isinstance(A, Dense):
         return A.M
+    if isinstance(A, RealPart):
+        raise ValueError("Re(c^T x) is not complex linear, and so has no matrix: take c, or the real form of the state")
     n = n or rows(A)
     if n is None:
         raise ValueError(f"{type(A).__name__} fits any size: say dense(A, n)")

@@ -272,15 +272,3 @@ def describe_feedback(feedback: Any) -> str:
     parts = leaves(tuple(feedback.values.values()))
     sizes = "" if not parts else " B={} T={} H={}".format(*(max(p.shape[i] for p in parts) for i in range(3)))
     return "\n".join([f"Feedback system of {first}:{sizes}", *rest])
-
-
-def markdown_table() -> str:
-    """The registered architectures as a Markdown table: name, title, year, equation of the state, structure of A."""
-    from .definition import architectures
-
-    lines = ["| name | architecture | state equation | structure of A |", "|---|---|---|---|"]
-    for name, a in sorted(architectures().items(), key=lambda item: (item[1].year or 0, item[0])):
-        title = f"{a.title} ({a.year})" if a.year else a.title
-        of = a.bounds().dependence()["A"]
-        lines.append(f"| `{name}` | {title} | `{equations(a)[0]}` | {type(a.bounds().A).__name__}, {of} |")
-    return "\n".join(lines)

@@ -41,9 +41,7 @@ class Call:
         return f"{self.path or 'the module'} ({type(self.module).__name__})"
 
 
-def record(
-    module: nn.Module, example_inputs: Any, checks: Mapping[str, Callable[[Call], None] | None]
-) -> list[Call]:
+def record(module: nn.Module, example_inputs: Any, checks: Mapping[str, Callable[[Call], None] | None]) -> list[Call]:
     """Runs the module once, without gradients, and records every call of the submodules at the paths in `checks`.
 
     Raises ConversionError where a check refuses a call, or where the module fails on the inputs.

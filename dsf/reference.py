@@ -51,9 +51,10 @@ def initial_state(system: System, drive: torch.Tensor) -> torch.Tensor:
     """x0, or zeros of the shape, dtype and device that the first write would give."""
     if system.x0 is not None:
         return system.x0
-    step = _a_step(system)
-    write = step.write(torch.zeros_like(drive[:, 0] if drive.shape[1] else drive.sum(1)))
-    write = torch.zeros_like(step.A.apply(torch.zeros_like(write)) + write)  # A may be complex where B is not
+    with torch.no_grad():  # only its shape and dtype are wanted
+        step = _a_step(system)
+        write = step.write(torch.zeros_like(drive[:, 0] if drive.shape[1] else drive.sum(1)))
+        write = torch.zeros_like(step.A.apply(torch.zeros_like(write)) + write)  # A may be complex where B is not
     return write.expand(drive.shape[0], drive.shape[2], system.state_size, write.shape[-1]).clone()
 
 

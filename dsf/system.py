@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import torch
 
 from .features import Features
-from .operators import Identity, Operator, RealPart, Writes, dense, dependence, rows
+from .operators import Identity, Operator, RealPart, Writes, dense, dependence, is_square, rows
 from .tree import leaves, tree_map, tree_steps
 from .values import Bound, MatrixBound, column, is_zero, value
 
@@ -50,6 +51,17 @@ class System:
             raise TypeError(f"A must be an operator, such as diag(a), g * I or Dense(M); got {type(self.A).__name__}")
         if self.reads not in ("after", "before"):
             raise ValueError(f'reads is "after" or "before" the update, got {self.reads!r}')
+        if self.normalised and (self.input_is_vector or self.output_is_vector):
+            raise ValueError("a normalised system has a vector B and a vector C: the normaliser is one more channel")
+        if isinstance(self.B, Features) or isinstance(self.C, Features):
+            self._check_features()
+
+    def _check_features(self) -> None:
+        """The state of infinite features is the past itself: nothing but a sum of it can be read."""
+        plain = is_zero(self.D) and self.reads == "after" and self.readout is None and self.x0 is None
+        both = isinstance(self.B, Features) and isinstance(self.C, Features)
+        if not (both and plain and isinstance(self.A, Identity)):
+            raise ValueError('infinite features stand in both B and C, with A = I, D = 0, reads="after" and no readout or x0')
 
     def map(self, f: Callable) -> System:
         """The same system with f applied to every leaf of A, B, C, D (and of the transformed drive)."""
@@ -94,11 +106,24 @@ class System:
         return max((n for n in found if n), default=1)
 
     @property
+    def input_is_vector(self) -> bool:
+        """Is B an operator, so that it acts on vectors u_t? Else each channel of u_t is written on its own."""
+        return isinstance(self.B, Operator) and not isinstance(self.B, Writes)
+
+    @property
+    def output_is_vector(self) -> bool:
+        """Is C an operator, so that y_t is a vector? Else each channel of the state is read on its own."""
+        return isinstance(self.C, Operator) and not isinstance(self.C, RealPart)
+
+    @property
     def input_size(self) -> int | None:
         """m, where B is an operator and u_t therefore an m-vector; None where B is a vector and u_t is free."""
-        if not isinstance(self.B, Operator) or isinstance(self.B, Writes):
-            return None
-        return self.state_size if isinstance(self.B, Identity) else rows(self.B.T) or self.state_size
+        return _columns(self.B, self.state_size) if self.input_is_vector else None
+
+    @property
+    def output_size(self) -> int | None:
+        """r, where C is an operator and y_t therefore an r-vector; None where C is a vector."""
+        return _columns(self.C.T, self.state_size) if self.output_is_vector else None
 
     # ----------------------------------------------------------------------------------------------- its operators
     def at(self, t: int) -> System:
@@ -117,39 +142,59 @@ class System:
 
     def dense(self) -> Any:
         """A as matrices [..., n, n], in the reading of the leaves (sympy: a Matrix is `sp.Matrix(system.dense())`)."""
-        like = next((value(leaf) for leaf in self.leaves if isinstance(leaf, (torch.Tensor, np.ndarray))), None)
-        return dense(self.A, self.state_size, like)
+        known = [value(leaf) for leaf in self.leaves if isinstance(leaf, (torch.Tensor, np.ndarray))]
+        return dense(self.A, self.state_size, next((x for x in known if _is_float(x)), None))
 
     def dense_operators(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """A [.., n, n], B [.., n, m], C [.., r, n], D [.., r, m] as matrices; a vector B or C means m = 1, r = 1."""
-        if isinstance(self.B, (Features, Writes)) or self.normalised or self.readout:
-            raise ValueError("only a linear system with a finite state has matrices A, B, C, D: this one " + _why(self))
-        n, like = self.state_size, next((v for v in map(value, self.leaves) if v.is_floating_point() or v.is_complex()))
-        m = self.input_size or 1
-        B = dense(self.B, m, like) if isinstance(self.B, Operator) else value(self.B)[..., None]
+        """A [B, T, H, n, n], B [.., n, m], C [.., r, n], D [.., r, m] as matrices, of size 1 where an axis does not vary.
+
+        A vector B or C means m = 1, r = 1. Raises ValueError where the system is not linear with a finite state.
+        """
         if isinstance(self.C, RealPart):
-            raise ValueError("Re(c^T x) is not complex linear: use C = c, or the real form of the state")
-        C = dense(self.C, n, like) if isinstance(self.C, Operator) else value(self.C)[..., None, :]
-        D = value(self.D)
+            raise ValueError("Re(c^T x) is not complex linear, and so has no matrix: take c, or the real form of the state")
+        return self._matrices()
+
+    def _matrices(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The same; of a RealPart C, the c^T in it."""
+        self.check_linear()
+        n, like = self.state_size, next(v for v in map(value, self.leaves) if _is_float(v))
+        m = self.input_size or 1
+        B = dense(self.B, m, like) if self.input_is_vector else value(self.B)[..., None]
+        vector = _read_vector(self.C)
+        C = dense(self.C, n, like) if vector is None else value(vector)[..., None, :]
+        D, r = value(self.D), C.shape[-2]
         if isinstance(D, Operator):
             D = dense(D, m, like)
-        elif isinstance(D, torch.Tensor):  # a scalar: the same for every channel
-            D = D[..., None] * torch.eye(C.shape[-2], m, dtype=D.dtype, device=D.device)
+        elif is_zero(D):
+            D = like.new_zeros(r, m)
+        elif r == m:  # a scalar: the same for every channel
+            D = (D[..., None] if isinstance(D, torch.Tensor) else D) * torch.eye(m, dtype=like.dtype, device=like.device)
         else:
-            D = D * torch.eye(C.shape[-2], m, dtype=like.dtype, device=like.device)
-        return dense(self.A, n, like), B, C, D
+            raise ValueError(f"D is a scalar, but y has {r} entries and u has {m}: make D an operator")
+        A, B, C = _same_dtype(_leading(dense(self.A, n, like)), _leading(B), _leading(C))
+        return A, B, C, _leading(D)
 
-    def kernel(self) -> torch.Tensor:
-        """K[t, s] = C_t A_t ... A_{s+1} B_s (+ D_t at s = t), as [B, H, T, T, r, m]: y = K u, with x0 = 0."""
-        A, B, C, D = (M.expand(self.batch, self.length, self.heads, *M.shape[3:]) for M in self.dense_operators())
-        T = self.length
+    def check_linear(self) -> None:
+        """Raises ValueError unless x_t and y_t are linear in a finite x_{t-1} and u_t."""
+        if isinstance(self.B, (Features, Writes)) or self.normalised or self.readout:
+            raise ValueError("only a linear system with a finite state has matrices A, B, C, D: this one " + _why(self))
+
+    def kernel(self, length: int | None = None) -> torch.Tensor:
+        """K[t, s] = C_t A_t ... A_{s+1} B_s (+ D_t at s = t), as [B, H, T, T, r, m]: y = K u, with x0 = 0.
+
+        length: T, for a time-invariant system (default: its own length). Under Re(c^T x), K is real and u must be.
+        """
+        T = self.length if length is None else length
+        if self.length not in (1, T):
+            raise ValueError(f"this system varies over {self.length} steps: it has no kernel of length {T}")
+        A, B, C, D = (M.expand(self.batch, T, self.heads, *M.shape[3:]) for M in self._matrices())
         rows_ = []
         x = B.new_zeros(self.batch, self.heads, T, A.shape[-1], B.shape[-1])  # response to an impulse at each s
         for t in range(T):
-            impulse = torch.nn.functional.one_hot(torch.tensor(t, device=B.device), T).to(B.dtype)[:, None, None]
+            impulse = torch.nn.functional.one_hot(torch.tensor(t, device=B.device), T)[:, None, None]
             after = A[:, t, :, None] @ x + impulse * B[:, t, :, None]
-            read = C[:, t, :, None] @ (after if self.reads == "after" else x) + impulse * D[:, t, :, None]
-            rows_.append(read)
+            read = C[:, t, :, None] @ (after if self.reads == "after" else x)
+            rows_.append((read.real if isinstance(self.C, RealPart) else read) + impulse * D[:, t, :, None])
             x = after
         return torch.stack(rows_, 2)
 
@@ -221,6 +266,25 @@ def _on_bounds(system: System) -> bool:
     return any(isinstance(leaf, (Bound, MatrixBound)) for leaf in system.leaves)
 
 
+def _is_float(x: Any) -> bool:
+    return not isinstance(x, torch.Tensor) or x.is_floating_point() or x.is_complex()
+
+
+def _columns(A: Operator, n: int) -> int:
+    """The number of columns of A, on states of size n."""
+    return n if is_square(A) else rows(A.T) or n
+
+
+def _leading(M: torch.Tensor) -> torch.Tensor:
+    """M with the axes [B, T, H] in front, of size 1 where it has none (I, or numbers)."""
+    return M.reshape((1,) * (5 - M.dim()) + M.shape)
+
+
+def _same_dtype(*parts: torch.Tensor) -> list[torch.Tensor]:
+    dtype = reduce(torch.promote_types, (part.dtype for part in parts))
+    return [part.to(dtype) for part in parts]
+
+
 def _read_vector(C: Any) -> Any:
     return C.c if isinstance(C, RealPart) else None if isinstance(C, Operator) else C
 
@@ -233,6 +297,6 @@ def _why(system: System) -> str:
     return "is normalised" if system.normalised else "has a nonlinear readout"
 
 
-def flipped(system: System) -> System:
-    """The system with its signals in reversed order of time."""
+def flipped(system: Any) -> Any:
+    """The system (or Feedback) with its signals in reversed order of time."""
     return system.map(lambda leaf: leaf.flip(1) if leaf.shape[1] > 1 else leaf)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import torch
 
-from .operators import Dense, Product, Writes
+from .operators import Dense, Operator, Product, Writes
 from .system import System, flipped
-from .values import Bound, is_name, is_zero, value
+from .tree import leaves
+from .values import Bound, MatrixBound, is_name, is_zero, value
 
 
 def normalised(system: System, floor: float | None = None) -> System:
@@ -25,9 +27,21 @@ def microsteps(system: System) -> System:
     """One token = J steps, each with its own A, B and write (signals `Each(...)`); C reads after the last."""
     if not is_zero(system.D):
         raise ValueError("a system of micro-steps has no D: a token's J inputs have no one direct way to its output")
-    A, b = Product(system.A), value(system.B)
+    b = value(system.B)
+    if isinstance(b, Operator):
+        raise TypeError("a system of micro-steps is written by a vector B")
+    A = Product(system.A, max(map(_steps, (system.A, b, system.C))))
     C = system.C if isinstance(system.C, Bound) or is_name(system.C) else _last_micro_step(system.C)
     return replace(system, A=A, B=Writes(A, b), C=C)
+
+
+def _steps(x: Any) -> int:
+    """The number of micro-steps that an operator or a vector shows; 0 on names."""
+    if isinstance(x, Operator):
+        bounds = [leaf.steps for leaf in leaves(x) if isinstance(leaf, (Bound, MatrixBound))]
+        return max(bounds, default=0) if bounds or any(map(is_name, leaves(x))) else len(Product(x).factors())
+    x = value(x)
+    return x.steps if isinstance(x, Bound) else 0 if is_name(x) else x.shape[-2]
 
 
 def _last_micro_step(C: Any) -> Any:
@@ -69,9 +83,9 @@ def series(first: System, second: System) -> System:
     """
     (A1, B1, C1, D1), (A2, B2, C2, D2) = _matrices(first, second)
     through = C1 @ B1 + D1
-    A = _blocks([[A1, torch.zeros_like(A1[..., :1]).expand(*A1.shape[:-1], A2.shape[-1])], [B2 @ C1 @ A1, A2]])
-    D = D2 @ D1 if first.reads == "after" else None
-    return _joined(first, second, A, torch.cat(_same([B1, B2 @ through], -2), -2), torch.cat(_same([D2 @ C1, C2], -1), -1), D)
+    zero = A1.new_zeros(1, 1, 1, A1.shape[-1], A2.shape[-1])
+    A = _blocks([[A1, zero], [B2 @ C1 @ A1, A2]])
+    return _joined(first, second, A, _blocks([[B1], [B2 @ through]]), _blocks([[D2 @ C1, C2]]), D2 @ D1)
 
 
 def parallel(first: System, second: System) -> System:
@@ -80,28 +94,43 @@ def parallel(first: System, second: System) -> System:
     n1, n2 = A1.shape[-1], A2.shape[-1]
     upper, lower = A1.new_zeros(1, 1, 1, n1, n2), A1.new_zeros(1, 1, 1, n2, n1)
     A = _blocks([[A1, upper], [lower, A2]])
-    return _joined(first, second, A, torch.cat(_same([B1, B2], -2), -2), torch.cat(_same([C1, C2], -1), -1), D1 + D2)
+    return _joined(first, second, A, _blocks([[B1], [B2]]), _blocks([[C1, C2]]), D1 + D2)
 
 
 def _matrices(first: System, second: System):
     if "before" in (first.reads, second.reads):
         raise ValueError('series and parallel join systems that read after the update; one of these reads "before"')
-    a, b = first.dense_operators(), second.dense_operators()
-    if (first.input_size is None) != (second.input_size is None):
-        raise ValueError("one system takes vectors (B an operator), the other channels (B a vector): their inputs differ")
-    return a, b
+    if _channelwise(first) != _channelwise(second):
+        raise ValueError("one system takes vectors (B or C an operator), the other channels (B and C vectors)")
+    for label, name in (("B", "batch"), ("T", "length"), ("H", "heads")):
+        a, b = getattr(first, name), getattr(second, name)
+        if a != b and 1 not in (a, b):
+            raise ValueError(f"axis {label} is {a} in the first system, but {b} in the second")
+    matrices = (*first.dense_operators(), *second.dense_operators())
+    dtype = reduce(torch.promote_types, (M.dtype for M in matrices))
+    one = [M.to(dtype) for M in matrices]
+    return one[:4], one[4:]
+
+
+def _channelwise(system: System) -> bool:
+    """Are B and C vectors, so that p channels pass side by side?"""
+    return not (system.input_is_vector or system.output_is_vector)
 
 
 def _joined(first: System, second: System, A, B, C, D) -> System:
-    if first.input_size is None:  # a vector B, and so p channels: keep that form
-        return System(A=Dense(A), B=B[..., 0], C=C[..., 0, :], D=D[..., 0])
-    return System(A=Dense(A), B=Dense(B), C=Dense(C), D=Dense(D))
+    x0 = _joined_start(first, second)
+    if _channelwise(first):
+        return System(A=Dense(A), B=B[..., 0], C=C[..., 0, :], D=D[..., 0], x0=x0)
+    return System(A=Dense(A), B=Dense(B), C=Dense(C), D=Dense(D), x0=x0)
 
 
-def _same(parts: list[torch.Tensor], joined: int) -> list[torch.Tensor]:
-    """Parts with equal leading axes [B, T, H], ready to be concatenated along one of the last two."""
-    lead = torch.broadcast_shapes(*(p.shape[:-2] for p in parts))
-    return [p.expand(*lead, *p.shape[-2:]) for p in parts]
+def _joined_start(first: System, second: System) -> torch.Tensor | None:
+    """[x0; x0'], zeros where only one of them starts elsewhere."""
+    known = first.x0 if first.x0 is not None else second.x0
+    if known is None:
+        return None
+    sizes = ((s.x0, (*known.shape[:2], s.state_size, known.shape[-1])) for s in (first, second))
+    return torch.cat([known.new_zeros(size) if x0 is None else x0 for x0, size in sizes], -2)
 
 
 def _blocks(grid: list[list[torch.Tensor]]) -> torch.Tensor:

@@ -7,7 +7,6 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-
 _STRUCTURE = (bool, int, float, complex, str, types.FunctionType)
 
 

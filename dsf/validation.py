@@ -9,9 +9,11 @@ import torch
 from .domains import Domain
 from .features import Features
 from .feedback import Feedback
+from .operators import Operator
 from .system import System
 from .transforms import Bidirectional
 from .tree import leaves
+from .values import is_zero
 
 
 def check_signals(name: str, domains: dict[str, Domain], tensors: dict[str, Any]) -> None:
@@ -66,6 +68,7 @@ def check_drive(system: Any, u: Any) -> None:
     layout = "[B, T, H, J, p]" if J else "[B, T, H, p]"
     if u.dim() != (5 if J else 4):
         raise ValueError(f"the drive u should be {layout}, got shape {tuple(u.shape)}")
+    _check_same_sizes(system, u)
     parts = leaves(tuple(system.values.values())) if isinstance(system, Feedback) else system.leaves
     for axis, label in enumerate("BTH"):
         for leaf in parts:
@@ -75,9 +78,30 @@ def check_drive(system: Any, u: Any) -> None:
         raise ValueError(f"the drive u is on {u.device}, the system on {parts[0].device}; move one with .to(...)")
     if J and u.shape[3] != J:
         raise ValueError(f"axis J of the drive u is {u.shape[3]}, but the system has {J} micro-steps")
-    m = system.input_size if isinstance(system, System) else parts[0].shape[-1]
+    m = system.input_size if isinstance(system, System) else max((leaf.shape[-1] for leaf in parts), default=None)
     if m is not None and u.shape[-1] != m:
         raise ValueError(f"B is an operator on vectors of size {m}, but the last axis of the drive u is {u.shape[-1]}")
+    if isinstance(system, System):
+        _check_outputs(system, u.shape[-1])
+
+
+def _check_same_sizes(system: Any, u: torch.Tensor) -> None:
+    """B, T, H of u are those of the signals, also where a signal has size 1: nothing is repeated silently."""
+    domains = system.architecture.signals if system.architecture else {}
+    for signal, x in (system.signals or {}).items():
+        for axis, label in enumerate("BTH"):
+            if label in domains[signal].axes and (size := x.shape[domains[signal].axes.index(label)]) != u.shape[axis]:
+                raise ValueError(f"axis {label} of the drive u is {u.shape[axis]}, but {size} in {signal}")
+
+
+def _check_outputs(system: System, channels: int) -> None:
+    """p channels pass side by side, or vectors pass: no mixture of the two is broadcast."""
+    r, m = system.output_size, system.input_size
+    if r is not None and m is None and channels != 1:
+        raise ValueError(f"C is an operator, so u should have one channel, but the last axis of the drive u is {channels}")
+    scalar = not is_zero(system.D) and not isinstance(system.D, Operator)
+    if scalar and (r is not None or m is not None) and (r or 1) != (m or 1):
+        raise ValueError(f"D is a scalar, but y has {r or 1} entries and u has {m or 1}: make D an operator")
 
 
 def check_state(system: Any, u: torch.Tensor, state: Any) -> None:

@@ -51,7 +51,8 @@ class Bound:
         if self.norm2 or o.norm2:
             norm2 = Interval(0, inf)  # a scalar is added to each of n entries, and n is unknown
             if self.norm2 and o.norm2:  # triangle inequality
-                norm2 = Interval(0, (self.norm2.hi**0.5 + o.norm2.hi**0.5) ** 2)
+                length = self.norm2.hi**0.5 + o.norm2.hi**0.5
+                norm2 = Interval(0, length * length)
         return self._with(o, sets.add(self.set, o.set), norm2)
 
     def __mul__(self, other):
@@ -90,7 +91,7 @@ def _norm2_of_product(a: Bound, b: Bound) -> Interval | None:
     if a.norm2 is None and b.norm2 is None:
         return None
     if a.norm2 and b.norm2:  # elementwise: |a o b| <= max|a_i| |b|, and the other way round
-        ab, ba = (sets._times(x.set.abs.hi ** 2, y.norm2.hi) for x, y in ((a, b), (b, a)))
+        ab, ba = (sets._times(sets.square(x.set.abs).hi, y.norm2.hi) for x, y in ((a, b), (b, a)))
         return Interval(0, min(ab, ba))
     scalar, vector = (a, b) if a.norm2 is None else (b, a)
     assert vector.norm2
@@ -169,7 +170,7 @@ def column(x: Any) -> Any:
 
 
 def is_number(x: Any) -> bool:
-    return isinstance(x, (int, float))
+    return isinstance(x, (int, float, complex))
 
 
 def is_one(x: Any) -> bool:  # the Python numbers 0 and 1 are structure, not data

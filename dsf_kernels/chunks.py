@@ -17,7 +17,9 @@ def over_chunks(step: Step, size: int, x: torch.Tensor, *inputs: torch.Tensor) -
 
     inputs [B | 1, H | 1, T, ...] with one T. Differentiable in x and in every input, any number of times.
     """
-    if torch.is_grad_enabled() and any(a.requires_grad for a in (x, *inputs)):
+    # the transforms of torch.func see through plain operations only; autograd.Function asks the same question
+    transformed = torch._C._are_functorch_transforms_active()
+    if not transformed and torch.is_grad_enabled() and any(a.requires_grad for a in (x, *inputs)):
         return _Recomputed.apply(step, size, x, *inputs)
     return _run(step, size, x, inputs)
 
@@ -50,18 +52,20 @@ class _Recomputed(torch.autograd.Function):
             with torch.enable_grad():
                 wanted = [a for a, need in zip((starts[0], *inputs), ctx.needs_input_grad[2:]) if need]
                 results = _run(ctx.step, ctx.size, starts[0], inputs)
-                found = iter(torch.autograd.grad(results, wanted, (grad_y, grad_x), create_graph=True, allow_unused=True))
+                found = iter(torch.autograd.grad(results, wanted, (grad_y, grad_x), create_graph=True))
             return (None, None, *(next(found) if need else None for need in ctx.needs_input_grad[2:]))
         pieces = zip(starts, grad_y.split(ctx.size, 2), *(a.split(ctx.size, 2) for a in inputs))
         gradients: list[tuple] = []
         for start, grad, *parts in reversed(list(pieces)):
             with torch.enable_grad(), torch.autocast(start.device.type, enabled=False):
-                leaves = [a.detach().requires_grad_(need) for a, need in zip((start, *parts), (True, *ctx.needs_input_grad[3:]))]
+                leaves = [
+                    a.detach().requires_grad_(need)
+                    for a, need in zip((start, *parts), (True, *ctx.needs_input_grad[3:]))
+                ]
                 results = ctx.step(*leaves)
                 wanted = [a for a in leaves if a.requires_grad]
-                found = iter(torch.autograd.grad(results, wanted, (grad, grad_x), allow_unused=True))
-            filled = [(torch.zeros_like(a) if (g := next(found)) is None else g) if a.requires_grad else None for a in leaves]
-            grad_x = filled[0]
-            gradients.append(tuple(filled[1:]))
+                found = iter(torch.autograd.grad(results, wanted, (grad, grad_x)))
+            grad_x = next(found)
+            gradients.append(tuple(next(found) if a.requires_grad else None for a in leaves[1:]))
         joined = [None if g[0] is None else torch.cat(g[::-1], 2) for g in zip(*gradients)]
         return (None, None, grad_x, *joined)

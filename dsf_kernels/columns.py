@@ -58,7 +58,9 @@ def working_dtype(system: System | Feedback, u: torch.Tensor | None = None) -> t
     return reduce(torch.promote_types, found) if found else torch.get_default_dtype()
 
 
-def run_columns(kernel: Kernel, system: System, u: torch.Tensor, state: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+def run_columns(
+    kernel: Kernel, system: System, u: torch.Tensor, state: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """One kernel on one system. The state is kept in fp32 where the signals are in half precision, y has u's dtype."""
     assert kernel.covers is not None
     drive = u if system.u is None else system.u

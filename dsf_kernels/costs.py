@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-import torch
-
 from dsf.features import Features
 from dsf.feedback import Feedback
 from dsf.operators import (
@@ -33,6 +31,8 @@ from dsf.operators import (
 from dsf.system import System
 from dsf.tree import leaves
 
+from .sizes import Sizes
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -48,36 +48,6 @@ NOMINAL = {
     "cpu": Machine("2-core CPU", bandwidth=20e9, rate=100e9, call=5e-6),
     "cuda": Machine("data-centre GPU", bandwidth=4e12, rate=50e12, call=10e-6),
 }
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Of a run: state [batch, heads, n, p], `length` tokens of `micro` steps, bytes per entry. `assumed` says of which
-    of them the system alone does not tell."""
-
-    batch: int
-    length: int
-    heads: int
-    n: int
-    p: int
-    itemsize: int
-    device: str = "cpu"
-    micro: int = 1
-    assumed: str = ""
-
-    @property
-    def steps(self) -> int:
-        return self.length * self.micro
-
-    @property
-    def rows(self) -> int:
-        """Sequences that run side by side."""
-        return self.batch * self.heads
-
-    def __str__(self) -> str:
-        micro = f", J {self.micro}" if self.micro > 1 else ""
-        sizes = f"B {self.batch}, T {self.length}, H {self.heads}{micro}, n {self.n}, p {self.p}, {self.itemsize}-byte entries"
-        return sizes + (f" ({self.assumed})" if self.assumed else "")
 
 
 @dataclass(frozen=True)
@@ -104,6 +74,7 @@ class Cost:
 def multiplications(A: Operator, n: int) -> int:
     """Of A x, per column of a state x with n rows.
 
+    >>> import torch
     >>> multiplications(Identity(), 8), multiplications(Dense(torch.eye(8)), 8)
     (0, 64)
     """
@@ -135,7 +106,7 @@ def floor(system: System | Feedback, sizes: Sizes) -> Cost:
 
 
 def flops(system: System | Feedback, sizes: Sizes) -> float:
-    """Of the plain recurrence: A x, the write and the read of every step (infinite features: of every pair of steps)."""
+    """Of the plain recurrence: A x, write and read of every step (infinite features: of every pair of steps)."""
     z = sizes
     if isinstance(system, Feedback):  # every entry of a recurrent matrix acts once a step
         return 2 * z.rows * z.length * sum(prod(leaf.shape[3:]) for leaf in leaves(tuple(system.values.values())))
@@ -147,6 +118,8 @@ def flops(system: System | Feedback, sizes: Sizes) -> float:
 
 def signal_bytes(system: System | Feedback) -> int:
     """Of the leaves of the operators: each once, and a broadcast one as it lies in memory."""
-    parts: Any = tuple(system.values.values()) if isinstance(system, Feedback) else (system.A, system.B, system.C, system.D)
+    parts: Any = (
+        tuple(system.values.values()) if isinstance(system, Feedback) else (system.A, system.B, system.C, system.D)
+    )
     unique = {id(leaf): leaf for leaf in leaves(parts)}.values()
     return sum(min(leaf.numel() * leaf.element_size(), leaf.untyped_storage().nbytes()) for leaf in unique)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,10 +15,10 @@ from dsf.transforms import Bidirectional
 from dsf.validation import check_drive, check_state
 
 from .columns import run_columns, transition, why_not, working_dtype
-from .costs import NOMINAL, Cost, Sizes, floor
+from .costs import Cost, floor
+from .explanation import Explanation
 from .registry import Kernel, kernels
-
-ASSUMED_LENGTH, ASSUMED_CHANNELS = 1024, 64
+from .sizes import Sizes, sizes_of
 
 
 def simulate(
@@ -47,47 +46,13 @@ def simulate(
     if backend == "reference":
         return scan(system, u, state)
     if isinstance(system, Bidirectional):
-        forward, backward = simulate(system.forward, u, backend=backend)[0], simulate(system.backward, u.flip(1), backend=backend)[0]
+        forward, _ = simulate(system.forward, u, backend=backend)
+        backward, _ = simulate(system.backward, u.flip(1), backend=backend)
         return system.combine(forward, backward.flip(1)), None
     chosen = _named(backend, system, u) if backend != "auto" else _choice(system, u)[0]
-    return chosen.run(system, u, state) if chosen.covers is None else run_columns(chosen, system, u, state)
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """Which kernel runs a system, by which lifts, at which predicted cost; printing it says all of that.
-
-    kernel: the name.  declined: every other kernel -> why not it.  route: the structures climbed through.
-    cost: predicted for that kernel.  floor: what no kernel can avoid.  sizes: of the run, assumed where not given.
-    """
-
-    kernel: str
-    declined: Mapping[str, str]
-    route: tuple[str, ...]
-    cost: Cost
-    floor: Cost
-    sizes: Sizes = field(repr=False)
-    also: tuple[Explanation, ...] = ()  # of the other direction
-
-    @property
-    def milliseconds(self) -> float:
-        """Predicted from the nominal rates of costs.NOMINAL; not measured."""
-        return self.cost.milliseconds(self.sizes.device)
-
-    def __str__(self) -> str:
-        machine, device = NOMINAL.get(self.sizes.device, NOMINAL["cpu"]), self.sizes.device
-        lines = [
-            f"{self.kernel}: {' -> '.join(self.route)}",
-            f"  sizes      {self.sizes}",
-            f"  predicted  {self.cost}; {self.milliseconds:.3g} ms (predicted, nominal)",
-            f"  floor      {self.floor}; {self.floor.milliseconds(device):.3g} ms (predicted, nominal)",
-            *(f"  {name} not taken: {why}" for name, why in self.declined.items()),
-            f"  nominal    {machine.name}: {machine.bandwidth / 1e9:.0f} GB/s, {machine.rate / 1e9:.0f} GFLOP/s, "
-            f"{machine.call * 1e6:.0f} us a call; forward only; not measured",
-        ]
-        return "\n".join([*lines, *(f"backward in time, {other}" for other in self.also)])
-
-    __repr__ = __str__
+    if chosen.covers is None or isinstance(system, Feedback):  # a kernel of columns declines feedback
+        return chosen.run(system, u, state)
+    return run_columns(chosen, system, u, state)
 
 
 def explain(system: System | Feedback | Bidirectional, u: torch.Tensor | None = None) -> Explanation:
@@ -100,8 +65,9 @@ def explain(system: System | Feedback | Bidirectional, u: torch.Tensor | None = 
     >>> found = explain(arch(**arch.sample(length=512)[0]))
     >>> found.kernel, found.route
     ('chunked_scalar', ('Identity', 'Scaled'))
-    >>> print(found.declined["sequential"])
-    it costs more: 41.5 ms (predicted, nominal)
+    >>> arch = dsf.architecture_named("deltanet")
+    >>> explain(arch(**arch.sample()[0])).declined["chunked_scalar"]
+    'Reflection does not climb to Scaled'
     """
     if isinstance(system, Bidirectional):
         forward, backward = explain(system.forward, u), explain(system.backward, u)
@@ -116,7 +82,7 @@ def explain(system: System | Feedback | Bidirectional, u: torch.Tensor | None = 
 # --------------------------------------------------------------------------------------------------------- the choice
 def _choice(system: System | Feedback, u: torch.Tensor | None) -> tuple[Kernel, dict[str, str], Sizes]:
     """The kernel, why not each other one, and the sizes on which the costs rest."""
-    sizes, dtype = _sizes(system, u), working_dtype(system, u)
+    sizes, dtype = sizes_of(system, u), working_dtype(system, u)
     reasons = {k: why_not(k, system) or k.unsupported(dtype, sizes.device) for k in kernels().values()}
     times = {k: _cost(k, system, sizes).milliseconds(sizes.device) for k, why in reasons.items() if why is None}
     chosen = min(times, key=lambda k: times[k])
@@ -139,30 +105,11 @@ def _cost(kernel: Kernel, system: System | Feedback, sizes: Sizes) -> Cost:
 
 
 def _route(kernel: Kernel, system: System | Feedback) -> tuple[str, ...]:
+    if isinstance(system, Feedback):
+        return ("Feedback",)
     if kernel.covers is None:
-        return ("Feedback" if isinstance(system, Feedback) else type(system.A).__name__,)
+        return (type(system.A).__name__,)
     A = transition(system)
     climbed = path(type(A), kernel.covers) or ()
     steps = () if type(A) is type(system.A) else (f"{type(system.A).__name__} (time x J)",)
     return (*steps, *(structure.__name__ for structure in climbed))
-
-
-def _sizes(system: System | Feedback, u: torch.Tensor | None) -> Sizes:
-    parts = list(system.values.values()) if isinstance(system, Feedback) else []
-    from dsf.tree import leaves
-
-    known = leaves(tuple(parts)) if isinstance(system, Feedback) else system.leaves
-    B, T, H = (max((leaf.shape[axis] for leaf in known), default=1) for axis in range(3))
-    device = known[0].device.type if known else "cpu"
-    itemsize = working_dtype(system, u).itemsize
-    n = known[0].shape[-1] if isinstance(system, Feedback) else system.state_size
-    operator = isinstance(system, Feedback) or system.input_size is not None
-    micro = 1 if isinstance(system, Feedback) else system.micro_steps or 1
-    extra = not isinstance(system, Feedback) and system.normalised
-    if u is not None:
-        p = 1 if operator else u.shape[-1] + extra
-        return Sizes(u.shape[0], u.shape[1], u.shape[2], n, p, itemsize, u.device.type, micro)
-    assumed = [f"T = {ASSUMED_LENGTH}"] * (T == 1) + [f"p = {ASSUMED_CHANNELS}"] * (not operator)
-    note = f"{' and '.join(assumed)} assumed: pass u" if assumed else ""
-    p = 1 if operator else ASSUMED_CHANNELS + extra
-    return Sizes(B, ASSUMED_LENGTH if T == 1 else T, H, n, p, itemsize, device, micro, note)

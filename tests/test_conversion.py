@@ -1,16 +1,21 @@
 """dsf.convert on torch.nn: the module is reproduced, wrong readings of it are caught, bad input is refused in words."""
 
 import itertools
+import textwrap
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 import dsf
+from dsf.checkpoints import bytes_of, load_checkpoint
 from dsf.conversion import converter_of
+from dsf.converted_layer import ConvertedLayer
 
 EXACT = 1e-12
+SHIPPED = Path(__file__).parent.parent / "examples" / "models" / "byte_lstm"
 KINDS = {
     "tanh": dict(cls=nn.RNN),
     "relu": dict(cls=nn.RNN, nonlinearity="relu"),
@@ -46,7 +51,7 @@ def initial(module, batch=None):
 def halves(module, output):
     """The output of the last layer by direction, as the layers are called."""
     last = f"layer{module.num_layers - 1}"
-    return dict(zip((last, last + ".reverse"), output.chunk(1 + module.bidirectional, -1)))
+    return dict(zip((last, last + ".reverse"), output.chunk(1 + module.bidirectional, -1), strict=False))
 
 
 # ------------------------------------------------------------------------------------------------- it is reproduced
@@ -159,7 +164,10 @@ def test_a_conversion_is_a_copy_and_leaves_the_module_alone():
 
 def test_signals_are_views_of_one_tensor():
     layer = dsf.convert(made("lstm"), torch.randn(20, 1, 4).double()).layers["layer0"]
-    assert len({layer.signals[k].untyped_storage().data_ptr() for k in "fio"} | {layer.drive.untyped_storage().data_ptr()}) == 1
+    assert (
+        len({layer.signals[k].untyped_storage().data_ptr() for k in "fio"} | {layer.drive.untyped_storage().data_ptr()})
+        == 1
+    )
 
 
 def test_reparametrised_weights_are_read_as_they_act():
@@ -221,24 +229,11 @@ def test_a_zeroed_state_is_seen():
 
 def test_the_shipped_lstm_needs_its_state():
     """With the state zeroed every 64 tokens, the error rises by 100x and more."""
-    import pathlib
-
-    from dsf.checkpoints import load_checkpoint
-
-    folder = pathlib.Path(__file__).parent.parent / "examples" / "models" / "byte_lstm"
-    model, _ = load_checkpoint(folder)
-    text = torch.tensor(list(pathlib.Path(itertools.__spec__.origin or "").name.encode() * 0 + source()))[None, :1024]
-    conversion = dsf.convert(model, text)
+    model, _ = load_checkpoint(SHIPPED)
+    conversion = dsf.convert(model, bytes_of(Path(textwrap.__file__))[:, :1024])
     for layer in conversion.layers.values():
         error = layer.verify()
         assert error < 1e-4 and layer.verify(reset_every=64) > 100 * error
-
-
-def source() -> bytes:
-    import inspect
-    import textwrap
-
-    return inspect.getsource(textwrap).encode()
 
 
 def test_a_module_that_is_not_reproduced_is_refused():
@@ -264,31 +259,79 @@ def poisoned(kind, value=float("nan")):
 X = torch.randn(5, 2, 4).double()
 REFUSED = {
     "no module": (lambda: (torch.relu, X), TypeError, "convert takes an nn.Module .* got builtin_function"),
-    "nothing recurrent": (lambda: (nn.Linear(4, 4), X), ValueError, r"Linear holds nothing that dsf converts \(it knows .*torch.nn.LSTM"),
-    "a cell": (lambda: (nn.LSTMCell(4, 4), X), ValueError, r"(?s)\(the module itself\): LSTMCell runs one step at a time: use"),
-    "attention": (lambda: (nn.MultiheadAttention(4, 2), X), ValueError, "(?s)is softmax attention: .*architecture_named"),
+    "nothing recurrent": (
+        lambda: (nn.Linear(4, 4), X),
+        ValueError,
+        r"Linear holds nothing that dsf converts \(it knows .*LSTM, GRU, RNN",
+    ),
+    "a cell": (
+        lambda: (nn.LSTMCell(4, 4), X),
+        ValueError,
+        r"(?s)\(the module itself\): LSTMCell runs one step at a time: use",
+    ),
+    "attention": (
+        lambda: (nn.MultiheadAttention(4, 2), X),
+        ValueError,
+        "(?s)is softmax attention: .*architecture_named",
+    ),
     "packed": (
         lambda: (made("gru"), nn.utils.rnn.pack_padded_sequence(X, [5, 3])),
         ValueError,
         r"the module \(GRU\) is given a PackedSequence: .* Pass the padded tensor",
     ),
     "rank": (lambda: (made("gru"), X[None]), ValueError, r"should be \[T, B, 4\], got shape \(1, 5, 2, 4\)"),
-    "features": (lambda: (made("gru", batch_first=True), X[..., :3]), ValueError, r"\[B, T, 4\], got shape \(5, 2, 3\)"),
-    "dtype": (lambda: (made("gru"), X.float()), ValueError, r"is torch.float32 on cpu, its weights torch.float64 on cpu; move"),
+    "features": (
+        lambda: (made("gru", batch_first=True), X[..., :3]),
+        ValueError,
+        r"\[B, T, 4\], got shape \(5, 2, 3\)",
+    ),
+    "dtype": (
+        lambda: (made("gru"), X.float()),
+        ValueError,
+        r"is torch.float32 on cpu, its weights torch.float64 on cpu; move",
+    ),
     "integers": (lambda: (made("gru"), X.long()), ValueError, r"is torch.int64 on cpu, its weights torch.float64"),
-    "device": (lambda: (made("gru"), X.to("meta")), ValueError, r"is torch.float64 on meta, its weights .* on cpu; move"),
-    "no steps": (lambda: (made("gru"), X[:0]), ValueError, r"is empty: \[T, B, 4\] is \(0, 2, 4\); give at least one step"),
-    "no batch": (lambda: (made("gru"), X[:, :0]), ValueError, r"is empty: \[T, B, 4\] is \(5, 0, 4\)"),
-    "NaN in the input": (lambda: (made("gru"), X * float("nan")), ValueError, r"the input of the module \(GRU\) holds NaN"),
+    "device": (
+        lambda: (made("gru"), X.to("meta")),
+        ValueError,
+        r"is torch.float64 on meta, its weights .* on cpu; move",
+    ),
+    "no steps": (
+        lambda: (made("gru"), X[:0]),
+        ValueError,
+        r"is empty: \[T, B, 4\] = \(0, 2, 4\); give one step or more",
+    ),
+    "no batch": (lambda: (made("gru"), X[:, :0]), ValueError, r"is empty: \[T, B, 4\] = \(5, 0, 4\)"),
+    "NaN in the input": (
+        lambda: (made("gru"), X * float("nan")),
+        ValueError,
+        r"the input of the module \(GRU\) holds NaN",
+    ),
     "NaN in the state": (
         lambda: (made("gru"), (X, torch.full((1, 2, 6), float("nan")).double())),
         ValueError,
         r"initial state 0 of the module \(GRU\) holds NaN",
     ),
-    "NaN in a weight": (lambda: (poisoned("lstm"), X), ValueError, r"weight_hh_l0 of the module \(LSTM\) holds NaN or inf"),
-    "infinite weight": (lambda: (poisoned("lstm", float("inf")), X), ValueError, "weight_hh_l0 .* holds NaN or infinity"),
-    "dropout": (lambda: (made("gru", num_layers=2, dropout=0.5), X), ValueError, r"dropout 0.5 .* Call module.eval\(\) first"),
-    "bad state": (lambda: (made("gru"), (X, torch.zeros(1, 3, 6).double())), ValueError, "GRU fails on the example inputs: RuntimeError: "),
+    "NaN in a weight": (
+        lambda: (poisoned("lstm"), X),
+        ValueError,
+        r"weight_hh_l0 of the module \(LSTM\) holds NaN or inf",
+    ),
+    "infinite weight": (
+        lambda: (poisoned("lstm", float("inf")), X),
+        ValueError,
+        "weight_hh_l0 .* holds NaN or infinity",
+    ),
+    "dropout": (
+        lambda: (made("gru", num_layers=2, dropout=0.5), X),
+        ValueError,
+        r"dropout 0.5 .* Call module.eval\(\) first",
+    ),
+    "bad state": (
+        lambda: (made("gru"), (X, torch.zeros(1, 3, 6).double())),
+        ValueError,
+        "GRU fails on the example inputs: RuntimeError: ",
+    ),
     "no tensor": (lambda: (made("gru"), [1, 2]), ValueError, "takes a tensor, got list"),
     "other arguments": (lambda: (made("gru"), dict(y=X)), ValueError, "GRU fails on the example inputs: TypeError"),
     "projected state": (
@@ -321,6 +364,45 @@ def test_a_submodule_is_named_in_its_error():
     with pytest.raises(ValueError, match=r"the input of 1 \(GRU\) should be \[T, B, 4\]"):
         dsf.convert(model, X)
     assert not model[1]._forward_hooks and not model[1]._forward_pre_hooks
+
+
+class Leaky(nn.Module):
+    """y_t = y_{t-1} / 2 + x_t."""
+
+    def forward(self, x):
+        y, outputs = torch.zeros_like(x[:, 0]), []
+        for t in range(x.shape[1]):
+            y = y / 2 + x[:, t]
+            outputs.append(y)
+        return torch.stack(outputs, 1)
+
+
+@pytest.mark.parametrize("share", (0.5, 0.6))
+@pytest.mark.parametrize("named", (False, True))
+def test_a_converter_of_ones_own(named, share, monkeypatch):
+    """By class or by its full name; a wrong one is refused by the re-simulation."""
+    from dsf import conversion
+
+    monkeypatch.setattr(conversion, "_REGISTRY", dict(conversion._REGISTRY))
+
+    @conversion.converter(f"{Leaky.__module__}.Leaky" if named else Leaky)
+    def leaky(call):
+        def encode(x):
+            ones = torch.ones_like(x[:, :, :1, None])
+            return dict(q=ones, k=ones, log_gamma=torch.tensor([share]).double().log()), x[:, :, None]
+
+        arch = dsf.architecture_named("retnet")
+        yield ConvertedLayer(call.name("leak"), arch, encode, call.arguments["x"], call.output, "BTF", 1)
+
+    model = nn.Sequential(Leaky(), made("gru", batch_first=True))
+    if share == 0.6:
+        with pytest.raises(ValueError, match="0.leak is not reproduced"):
+            dsf.convert(model, X)
+    else:
+        conversion = dsf.convert(model, X, tolerance=EXACT)
+        assert list(conversion.layers) == ["0.leak", "1.layer0"]
+        assert not conversion.layers["0.leak"].architecture.feedback
+        torch.testing.assert_close(conversion.layers["0.leak"].simulate(X[:1]), Leaky()(X[:1]))
 
 
 def test_a_subclass_with_its_own_forward_needs_its_own_converter():
@@ -358,16 +440,18 @@ def test_only_uncalled_modules():
 def test_inputs_of_a_layer_are_compared_with_its_own():
     layer = dsf.convert(made("gru"), X).layers["layer0"]
     for x, error, message in (
-        (None and X, TypeError, None),
-        (X.float(), TypeError, r"layer0 should be \[T, B, features\] = \[T, B, 4\], torch.float64 on cpu; got torch.float32"),
+        (
+            X.float(),
+            TypeError,
+            r"layer0 should be \[T, B, features\] = \[T, B, 4\], torch.float64 on cpu; got torch.float32",
+        ),
         ([1.0], TypeError, "got list"),
         (X[0], ValueError, r"got shape \(2, 4\)"),
         (X[..., :2], ValueError, r"got shape \(5, 2, 2\)"),
         (X[:0], ValueError, r"empty shape \(0, 2, 4\)"),
     ):
-        if message:
-            with pytest.raises(error, match=message):
-                layer.simulate(x)
+        with pytest.raises(error, match=message):
+            layer.simulate(x)
     started = dsf.convert(made("gru"), (X, torch.zeros(1, 2, 6).double())).layers["layer0"]
     with pytest.raises(ValueError, match=r"batch of 2, but x has a batch of 1; pass state="):
         started.simulate(X[:, :1])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dsf import sets
 from dsf.sets import Interval, Polar, Rectangle, annulus, arc, disc, inf, pi
 
-FAR = 1e6  # a point of an unbounded set
+FAR = 60.0  # a point of an unbounded set
 MANY = settings(max_examples=200)
 
 finite = st.one_of(st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-9, 700.0]), st.floats(-8, 8))
@@ -111,7 +111,6 @@ def test_multiples(member, factor):
 @given(*[members(("interval",)) for _ in range(4)])
 def test_eigenvalues_of_two_by_two_matrices(a, b, c, d):
     entries = np.array([[a[1], b[1]], [c[1], d[1]]])
-    assume(np.abs(entries).max() < 100)
     parts = sets.eigenvalues_2x2([[a[0], b[0]], [c[0], d[0]]])
     trace, det = entries.trace(), np.linalg.det(entries)
     root = cmath.sqrt(trace * trace / 4 - det)

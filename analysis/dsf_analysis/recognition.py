@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
 
-from dsf import Architecture, Feedback, System
+from dsf import Architecture, Interval, System
 from dsf.enclosures import enclose
-from dsf.features import Features
 
 from .rules import RuleTable
 from .spectra import INVARIANT, Spectrum, merged, spectrum
+from .subjects import dependence_of, has_infinite_state, heads_for, subject_of, transition
 from .verdicts import Theorem, Verdict
 from .witnesses import ParityWitness, find_parity_witness
 
@@ -29,7 +30,7 @@ TIME_INVARIANT = Theorem(
 )
 AUTOMATON = Theorem(
     "grazzi2025, Theorem 3 (m = 2)",
-    "a layer with a state on which token 0 acts as the identity and token 1 exchanges two sets of states computes parity",
+    "a layer with a state that token 0 keeps, and on which token 1 exchanges two sets of states, computes parity",
 )
 SATURATED = Theorem(
     "merrill2020 (saturated networks)",
@@ -43,6 +44,7 @@ class Facts:
     """What the rules look at: structure, domains, dependence. Never a name."""
 
     subject: Architecture | System
+    member: bool = False  # was the question about a system of the architecture's family?
 
     @cached_property
     def bounds(self) -> System:
@@ -50,7 +52,7 @@ class Facts:
 
     @cached_property
     def infinite(self) -> bool:
-        return isinstance(self.bounds.B, Features)
+        return has_infinite_state(self.bounds)
 
     @cached_property
     def feedback(self) -> bool:
@@ -58,7 +60,7 @@ class Facts:
 
     @cached_property
     def dependence(self) -> dict[str, str]:
-        return self.bounds.dependence()
+        return dependence_of(self.subject)
 
     @cached_property
     def spectrum(self) -> Spectrum:
@@ -75,6 +77,8 @@ class Facts:
     def verdict(self, answer: bool | None, because: str, theorem: Theorem | None = None, **more: Any) -> Verdict:
         hypotheses = {"state": "infinite" if self.infinite else "finite", "domains": CLOSED}
         hypotheses["dependence"] = ", ".join(f"{name} {of}" for name, of in self.dependence.items())
+        if self.member:
+            hypotheses["family"] = "a no holds for this member too; a yes holds for some weights, not for these"
         hypotheses |= more.pop("hypotheses", {})
         question = f"Does {self.title} compute parity at every length?"
         return Verdict(question, answer, theorem, hypotheses, because, subject=self.subject, **more)
@@ -92,17 +96,18 @@ def _(f: Facts) -> Verdict | None:
 @PARITY.rule("feedback", "operators read y_{t-1}, and a witness was found and run", "yes", SATURATED)
 def _(f: Facts) -> Verdict | None:
     if f.feedback and f.witness:
-        return _yes(f, f.witness, SATURATED, "saturated gates make its cell the two-state automaton; the witness is run")
+        because = "saturated gates make its cell the two-state automaton; the witness is run"
+        return _yes(f, f.witness, SATURATED, because)
 
 
-@PARITY.rule("past-dependent", "A, B, C or D is a function of a window, a prefix or the state, or unknown", "undecided")
+@PARITY.rule("past-dependent", "an operator, the drive or the readout depends on more than the token", "undecided")
 def _(f: Facts) -> Verdict | None:
     past = {name: of for name, of in f.dependence.items() if of not in INVARIANT}
     if f.feedback:
         return f.verdict(None, "it feeds back, and the search at small sizes found no witness, which proves nothing")
     if past:
         what = ", ".join(f"{name}: {of}" for name, of in past.items())
-        return f.verdict(None, f"its operators depend on more than the present token ({what}), and the theorems need that")
+        return f.verdict(None, f"its operators depend on more than the present token ({what})")
 
 
 @PARITY.rule("real spectrum >= 0", "every eigenvalue of every A_t is proved real and >= 0", "no", GRAZZI_1)
@@ -112,6 +117,8 @@ def _(f: Facts) -> Verdict | None:
         certificate = SpectrumCertificate(tuple((p.lo, p.hi) for p in f.spectrum.parts))  # type: ignore[union-attr]
         how = {"spectrum": f"{where} by: {'; '.join(f.spectrum.how)}"}
         because = f"every eigenvalue of A_t lies in {where}, so on a constant input every layer converges or saturates"
+        if not certificate.check(f.subject):
+            return f.verdict(None, "sampled eigenvalues leave the set that its bounds claim: its body claims too much")
         regimes = ("margin", "finite")
         return f.verdict(False, because, GRAZZI_1, regimes=regimes, certificate=certificate, hypotheses=how)
 
@@ -119,14 +126,15 @@ def _(f: Facts) -> Verdict | None:
 @PARITY.rule("time-invariant", "A is a constant, whatever its eigenvalues", "no", TIME_INVARIANT)
 def _(f: Facts) -> Verdict | None:
     if f.dependence["A"] == "const":
-        because = "A is the same for every token, so flipping one bit far back moves the state along a path that no token steers"
-        regimes = ("margin", "finite") if f.spectrum.real else ("margin",)  # finite: proved for rational angles only
+        because = "A is the same for every token, so a bit flipped far back moves the state as no later token steers"
+        rational = f.spectrum.real and f.spectrum.radius <= 1  # angles 0 and pi; expanding A: not proved for "finite"
+        regimes = ("margin", "finite") if rational else ("margin",)
         certificate = ConstantCertificate("const", tuple(map(repr, f.spectrum.parts)))
         how = {"spectrum": " u ".join(map(repr, f.spectrum.parts)), "state": "finite; bounded states under 'margin'"}
         return f.verdict(False, because, TIME_INVARIANT, regimes=regimes, certificate=certificate, hypotheses=how)
 
 
-@PARITY.rule("-1 by a token", "-1 may be an eigenvalue, and a token-dependent witness was found and run", "yes", AUTOMATON)
+@PARITY.rule("-1 by a token", "-1 may be an eigenvalue, and a witness by the token was found and run", "yes", AUTOMATON)
 def _(f: Facts) -> Verdict | None:
     if -1 in f.spectrum and f.witness:
         return _yes(f, f.witness, AUTOMATON, "token 1 flips a state that token 0 keeps; the witness is run")
@@ -153,7 +161,8 @@ def _yes(f: Facts, witness: ParityWitness, theorem: Theorem, because: str) -> Ve
 
 def _where_from(architecture: Any, w: ParityWitness) -> str:
     def eig(token: int) -> str:
-        values = torch.linalg.eigvals(architecture(**w.signals[token]).dense().to(torch.complex128)).flatten()
+        A = transition(architecture, w.signals[token], w.drive[token])
+        values = torch.linalg.eigvals(A.to(torch.complex128)).reshape(-1, A.shape[-1])[0]
         return ", ".join(f"{z.real:.4g}{f'{z.imag:+.4g}i' if abs(z.imag) > 1e-12 else ''}" for z in values.tolist())
 
     return f"of the token: A(0) has the eigenvalues {eig(0)}, A(1) has {eig(1)}"
@@ -164,7 +173,7 @@ def parity(x: Any) -> Verdict:
 
     x: an architecture (all inputs), a system or a converted layer (the family of its architecture, after a check that
     its signals lie in the domains; a bare time-invariant System is judged as it is). Rules: `print(PARITY)`.
-    Raises ValueError where signals lie outside their domains, TypeError for anything else.
+    Raises ValueError where signals lie outside their domains or the system was edited, TypeError for anything else.
 
     >>> import dsf
     >>> verdict = dsf.parity(dsf.architecture_named("deltanet"))
@@ -173,24 +182,8 @@ def parity(x: Any) -> Verdict:
     >>> dsf.parity(dsf.architecture_named("deltanet").with_domain(beta=dsf.Scalar(0, 2))).answer
     True
     """
-    if hasattr(x, "architecture") and hasattr(x, "drive"):
-        x = x.system
-    if isinstance(x, (System, Feedback)) and x.architecture is not None:
-        _inside_domains(x)
-        x = x.architecture
-    if not isinstance(x, (Architecture, System)):
-        raise TypeError(f"parity takes an architecture, a system or a converted layer, got {type(x).__name__}")
-    return PARITY.decide(Facts(x))
-
-
-def _inside_domains(x: System | Feedback) -> None:
-    for name, tensor in (x.signals or {}).items():
-        domain = x.architecture.signals[name]
-        if not domain.contains(tensor):
-            raise ValueError(
-                f"the signal {name} of this system leaves its domain ({domain}), so the verdict of {x.architecture.name} "
-                f"does not speak of it; widen it: architecture.with_domain({name}=...)"
-            )
+    subject = subject_of(x)
+    return PARITY.decide(Facts(subject, member=subject is not x))
 
 
 # -------------------------------------------------------------------------------------------------------- certificates
@@ -203,26 +196,22 @@ class SpectrumCertificate:
     parts: tuple[tuple[float, float], ...]
 
     def check(self, subject: Architecture | System) -> bool:
-        """Claims >= 0; the enclosure recomputed says the same; dense eigenvalues of sampled A_t (ends too) lie inside."""
-        if not all(0 <= lo <= hi for lo, hi in self.parts):
+        """Claims >= 0; bounds and dependence recomputed; dense eigenvalues of sampled A_t (ends too) lie inside."""
+        if not self.parts or not all(0 <= lo <= hi for lo, hi in self.parts) or not _speaks_of(subject):
             return False
         if isinstance(subject, System):
-            values = torch.linalg.eigvals(subject.dense().to(torch.complex128)).flatten()
-            claimed = tuple((p.lo, p.hi) for p in spectrum(subject).parts)  # type: ignore[union-attr]
-            return claimed == self.parts and self._holds(values)
-        recomputed = merged(list(enclose(subject.bounds().A).parts))
-        if tuple((getattr(p, "lo", None), getattr(p, "hi", None)) for p in recomputed) != self.parts:
-            return False
-        generator = torch.Generator().manual_seed(0)
-        for n in (1, 2, 3):
-            signals, _ = subject.sample(8, 16, 2, n, 1, generator=generator, ends=0.3)
-            if not self._holds(torch.linalg.eigvals(subject(**signals).dense().to(torch.complex128)).flatten()):
-                return False
-        return True
+            recomputed, sampled = spectrum(subject).parts, [subject.dense()]
+        else:
+            recomputed, sampled = merged(list(enclose(subject.bounds().A).parts)), _sampled(subject)
+        claims = tuple((p.lo, p.hi) if isinstance(p, Interval) else None for p in recomputed)
+        return claims == self.parts and all(map(self._holds, sampled))
 
-    def _holds(self, values: torch.Tensor) -> bool:
-        slack = 1e-5 * values.abs().clamp(min=1)  # numerical eigenvalues of a defective 3 x 3 matrix: eps^(1/3)
-        inside = torch.zeros_like(slack, dtype=torch.bool)
+    def _holds(self, A: torch.Tensor) -> bool:
+        A = A.to(torch.complex128).reshape(-1, *A.shape[-2:])
+        A = A[A.isfinite().all(-1).all(-1)]
+        values = torch.linalg.eigvals(A)
+        slack = 1e-5 * torch.linalg.matrix_norm(A).clamp(min=1)[:, None]  # defective 3 x 3 matrices: eps^(1/3)
+        inside = torch.zeros_like(values, dtype=torch.bool)
         for lo, hi in self.parts:
             inside |= (values.real >= lo - slack) & (values.real <= hi + slack) & (values.imag.abs() <= slack)
         return bool(inside.all())
@@ -236,15 +225,29 @@ class ConstantCertificate:
     parts: tuple[str, ...]
 
     def check(self, subject: Architecture | System) -> bool:
-        """Dependence recomputed from the bounds; and other tokens with the same constants leave A as it is."""
+        """Dependence and set recomputed; and other tokens with the same constants leave A as it is."""
         facts = Facts(subject)
-        if self.dependence != "const" or facts.dependence["A"] != "const" or facts.infinite:
+        if self.dependence != "const" or facts.dependence["A"] != "const" or not _speaks_of(subject):
             return False
-        if any(of not in INVARIANT for of in facts.dependence.values()) or self.parts != tuple(map(repr, facts.spectrum.parts)):
+        if self.parts != tuple(map(repr, facts.spectrum.parts)):
             return False
         if isinstance(subject, System):
-            return subject.dense().shape[1] == 1
-        generator = torch.Generator().manual_seed(0)
-        (one, _), (two, _) = (subject.sample(2, 8, 2, 3, generator=generator, ends=0.2) for _ in range(2))
+            return subject.length == 1
+        generator, heads = torch.Generator().manual_seed(0), heads_for(subject)
+        (one, u), (two, v) = (subject.sample(2, 8, heads, 3, generator=generator, ends=0.2) for _ in range(2))
         mixed = {k: one[k] if d.const else two[k] for k, d in subject.signals.items()}
-        return torch.equal(subject(**one).dense(), subject(**mixed).dense())
+        return torch.equal(*torch.broadcast_tensors(transition(subject, one, u), transition(subject, mixed, v)))
+
+
+def _speaks_of(subject: Architecture | System) -> bool:
+    """The hypotheses of both theorems: a finite state, no feedback, operators of the present token or constant."""
+    facts = Facts(subject)
+    return not (facts.infinite or facts.feedback) and all(of in INVARIANT for of in facts.dependence.values())
+
+
+def _sampled(a: Architecture) -> Iterator[torch.Tensor]:
+    """A_t of random signals, the ends of their domains among them, at small sizes."""
+    generator, heads = torch.Generator().manual_seed(0), heads_for(a)
+    for n in (1, 2, 3):
+        signals, u = a.sample(8, 16, heads, n, 1, generator=generator, ends=0.3)
+        yield transition(a, signals, u)

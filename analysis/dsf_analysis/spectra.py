@@ -41,11 +41,11 @@ class Spectrum:
     @property
     def nonnegative(self) -> bool:
         """Are all eigenvalues real and >= 0?"""
-        return all(isinstance(part, Interval) and part.lo >= 0 for part in self.parts)
+        return bool(self.parts) and all(isinstance(part, Interval) and part.lo >= 0 for part in self.parts)
 
     @property
     def real(self) -> bool:
-        return all(isinstance(part, Interval) for part in self.parts)
+        return bool(self.parts) and all(isinstance(part, Interval) for part in self.parts)
 
     @property
     def radius(self) -> float:
@@ -120,17 +120,20 @@ def _refuse(title: str, dependence: str) -> None:
 
 
 def _boxes(a: Architecture, split: int) -> list[dict[str, Set]]:
-    """The bounded scalar domains cut into `split` pieces each: all combinations."""
+    """The bounded scalar domains cut into `split` pieces each: all combinations.
+
+    Not those of micro-steps: a signal may lie in another piece at each of them, and a vector's entries may too.
+    """
     if split < 1:
         raise ValueError(f"split is a number of pieces >= 1, got {split}")
     cuts: dict[str, list[Set]] = {}
     for name, d in a.signals.items():
-        if d.kind == "scalar" and isinstance(d.set, Interval) and d.set.bounded:
+        if d.kind == "scalar" and not d.steps and isinstance(d.set, Interval) and d.set.bounded:
             lo, width = d.set.lo, (d.set.hi - d.set.lo) / split
             cuts[name] = [Interval(lo + i * width, lo + (i + 1) * width) for i in range(split)]
     if split == 1 or not cuts:
         return [{}]
-    return [dict(zip(cuts, box)) for box in itertools.product(*cuts.values())]
+    return [dict(zip(cuts, box, strict=True)) for box in itertools.product(*cuts.values())]
 
 
 def _of_system(s: System) -> Spectrum:
@@ -141,7 +144,9 @@ def _of_system(s: System) -> Spectrum:
     values = eigenvalues(s.A, s.state_size)
     how = "exact, by the structure of A"
     if values is None:
-        values = torch.linalg.eigvals(s.dense())
+        A = s.dense()
+        A = A.float() if A.dtype in (torch.float16, torch.bfloat16) else A
+        values = torch.linalg.eigvals(A) if torch.isfinite(A).all() else A  # refused below
         how = "numerical (torch.linalg.eigvals): not certified, and ill-conditioned where A is defective"
     gauge = GAUGE if dependence in INVARIANT else "as written; of what A_t is a function is not known for a bare system"
     return Spectrum(_enclosing(values), "A_t of these numbers", (how,), gauge, dependence, values)
@@ -170,6 +175,10 @@ def _of_trajectory(f: Feedback, u: torch.Tensor) -> Spectrum:
 def _enclosing(values: torch.Tensor) -> tuple[Set, ...]:
     """The smallest interval that holds the real ones, and the smallest annulus that holds the rest."""
     z = values.detach().flatten()
+    if not len(z):
+        raise ValueError("a spectrum needs at least one step, sequence and head: this system has none")
+    if not torch.isfinite(z).all():
+        raise ValueError("A_t holds NaN or infinity, so it has no eigenvalues")
     slack = 1e3 * torch.finfo(z.dtype).eps
     parts: list[Set] = []
     is_real = z.imag.abs() <= slack * z.abs().clamp(min=1) if z.is_complex() else torch.ones_like(z, dtype=torch.bool)

@@ -71,7 +71,8 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as plain data, for JSON."""
-        theorem = self.theorem and {"cite": self.theorem.cite, "statement": self.theorem.statement, "own": self.theorem.own}
+        t = self.theorem
+        theorem = t and {"cite": t.cite, "statement": t.statement, "own": t.own}
         return {
             "question": self.question,
             "answer": self.answer,

@@ -9,6 +9,7 @@ weights, so that what every layer is compared with is torch's arithmetic and not
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +19,10 @@ from torch.nn.utils.rnn import PackedSequence
 from dsf import Drive, I, Matrix, Param, Previous, System, architecture, architecture_named, diag, relu_secant
 from dsf.conversion import converter
 from dsf.converted_layer import ConvertedLayer, Signals
+from dsf.feedback import State
 from dsf.recording import Call, ConversionError
 
+States = tuple[torch.Tensor, ...]  # torch's (h,) or (h, c)
 Weights = dict[str, torch.Tensor]  # weight_ih, weight_hh, bias_ih, bias_hh, weight_hr (the projection): of one layer
 
 
@@ -50,7 +53,7 @@ def check(call: Call) -> None:
     if x.dim() not in (2, 3) or x.shape[-1] != module.input_size:
         raise ConversionError(f"the input of {call.where} should be [{axes}], got shape {tuple(x.shape)}")
     if 0 in x.shape:
-        raise ConversionError(f"the input of {call.where} is empty: [{axes}] is {tuple(x.shape)}; give at least one step")
+        raise ConversionError(f"the input of {call.where} is empty: [{axes}] = {tuple(x.shape)}; give one step or more")
     weight = module.weight_ih_l0
     if (x.dtype, x.device) != (weight.dtype, weight.device):
         raise ConversionError(
@@ -63,7 +66,7 @@ def check(call: Call) -> None:
 def _refuse_nan(call: Call, module: nn.RNNBase) -> None:
     given = call.arguments.get("hx")
     tensors = {"the input": call.arguments["input"]}
-    tensors |= {f"initial state {i}": h for i, h in enumerate(given if isinstance(given, tuple) else (given,))}
+    tensors |= {f"initial state {i}": h for i, h in enumerate(_states(given))}
     tensors |= dict(module.named_parameters())
     for name, tensor in tensors.items():
         if isinstance(tensor, torch.Tensor) and not torch.isfinite(tensor).all():
@@ -74,7 +77,7 @@ def _layout(module: nn.RNNBase, x: torch.Tensor) -> str:
     return "TF" if x.dim() == 2 else "BTF" if module.batch_first else "TBF"
 
 
-# ------------------------------------------------------------------------------------ the three, input -> signals, drive
+# ----------------------------------------------------------------------------------- the three: input -> signals, drive
 # pre [B, T, 1, gates * n] is ONE tensor, of which the signals are views.
 
 
@@ -90,18 +93,18 @@ def lstm_signals(w: Weights) -> Callable[[torch.Tensor], tuple[Signals, torch.Te
     recurrent, bias = w["weight_hh"], _summed_biases(w)
     if "weight_hr" in w:  # torch feeds back h = P y, so the recurrent weights on y are R P
         recurrent = recurrent @ w["weight_hr"]
-    matrices = dict(zip(("Ri", "Rf", "Ru", "Ro"), (R[None] for R in recurrent.chunk(4))))
+    Ri, Rf, Ru, Ro = recurrent[None].chunk(4, 1)
 
     def encode(x):
         i, f, u, o = _pre_activations(x, w, bias, 4)
-        return dict(f=f, i=i, o=o, **matrices), u
+        return dict(f=f, i=i, o=o, Rf=Rf, Ri=Ri, Ro=Ro, Ru=Ru), u
 
     return encode
 
 
 def gru_signals(w: Weights) -> Callable[[torch.Tensor], tuple[Signals, torch.Tensor]]:
     n = w["weight_hh"].shape[1]
-    matrices = dict(zip(("Rr", "Rz", "Ru"), (R[None] for R in w["weight_hh"].chunk(3))))
+    Rr, Rz, Ru = w["weight_hh"][None].chunk(3, 1)
     bias, inside = None, w["weight_hh"].new_zeros(n)
     if "bias_ih" in w:
         bias = torch.cat([(w["bias_ih"] + w["bias_hh"])[: 2 * n], w["bias_ih"][2 * n :]])
@@ -109,7 +112,7 @@ def gru_signals(w: Weights) -> Callable[[torch.Tensor], tuple[Signals, torch.Ten
 
     def encode(x):
         r, z, u = _pre_activations(x, w, bias, 3)
-        return dict(z=z, r=r, **matrices, bias=inside[None]), u
+        return dict(z=z, r=r, Rz=Rz, Rr=Rr, Ru=Ru, bias=inside[None]), u
 
     return encode
 
@@ -142,12 +145,14 @@ def rnn(call: Call) -> Iterator[ConvertedLayer]:
 
 def _layers(call: Call, arch, signals_of) -> Iterator[ConvertedLayer]:
     module, x = call.module, call.arguments["input"]
-    given, (output, final) = call.arguments.get("hx"), call.output
+    given, output, final = call.arguments.get("hx"), call.output[0], _states(call.output[1])
     directions, layout = 2 if module.bidirectional else 1, _layout(module, x)
     for layer in range(module.num_layers):
-        rows = slice(layer * directions, (layer + 1) * directions)
-        states = _rows(given, rows)
-        y, last = (output, _rows(final, rows)) if layer == module.num_layers - 1 else _alone(module, layer, x, states)
+        rows = slice(layer * directions, (layer + 1) * directions)  # of torch's states: by layer, then direction
+        states = None if given is None else tuple(h[rows] for h in _states(given))
+        y, last = output, tuple(h[rows] for h in final)
+        if layer < module.num_layers - 1:
+            y, last = _alone(module, layer, x, states)
         for d, out in enumerate(y.chunk(directions, -1)):
             weights = _weights(module, layer, d)
             stages = {"projection": weights["weight_hr"]} if "weight_hr" in weights else {}
@@ -159,7 +164,7 @@ def _layers(call: Call, arch, signals_of) -> Iterator[ConvertedLayer]:
                 output=out,
                 layout=layout,
                 state_size=module.hidden_size,
-                state=states and _initial(call, states, d, weights.get("weight_hr")),
+                state=None if states is None else _initial(call, states, d, weights.get("weight_hr")),
                 final=_as_state(last, d),
                 reverse=d == 1,
                 stages=stages,
@@ -174,44 +179,39 @@ def _weights(module: nn.RNNBase, layer: int, direction: int) -> Weights:
     return {k: getattr(module, k + suffix).detach().clone() for k in kinds if hasattr(module, k + suffix)}
 
 
-def _alone(module: nn.RNNBase, layer: int, x: torch.Tensor, states):
+def _alone(module: nn.RNNBase, layer: int, x: torch.Tensor, states: States | None) -> tuple[torch.Tensor, States]:
     """Output and final states of one layer, by torch: a module of one layer on the same weights."""
-    options = dict(bias=module.bias, batch_first=module.batch_first, bidirectional=module.bidirectional, device="meta")
+    kept = ("bias", "batch_first", "bidirectional")
+    options: dict[str, Any] = {name: getattr(module, name) for name in kept}
     if isinstance(module, nn.RNN):
         options["nonlinearity"] = module.nonlinearity
     if isinstance(module, nn.LSTM):
         options["proj_size"] = module.proj_size
     base = next(cls for cls in (nn.LSTM, nn.GRU, nn.RNN) if isinstance(module, cls))
-    one = base(x.shape[-1], module.hidden_size, **options)
+    one = base(x.shape[-1], module.hidden_size, device="meta", **options)
     for name, _ in list(one.named_parameters()):
         weight = getattr(module, name.replace("_l0", f"_l{layer}")).detach()
         setattr(one, name, nn.Parameter(weight, requires_grad=False))
-    states = states and (states if isinstance(module, nn.LSTM) else states[0])
-    y, last = one(x, states)
-    return y, (last if isinstance(last, tuple) else (last,))
+    y, last = one(x, states if states is None or len(states) == 2 else states[0])
+    return y, _states(last)
 
 
-def _rows(states, rows: slice) -> tuple[torch.Tensor, ...] | None:
-    """The states (h,) or (h, c) of some layers and directions."""
-    if states is None:
-        return None
-    return tuple(h[rows] for h in (states if isinstance(states, tuple) else (states,)))
+def _states(h: Any) -> States:
+    return tuple(h) if isinstance(h, (tuple, list)) else (h,)
 
 
-def _as_state(states: tuple[torch.Tensor, ...], direction: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """torch's (h,) or (h, c) of one direction, [B, n] or [n], as the state (x [B, 1, n, 1], y [B, 1, n])."""
-    h = states[0][direction]
-    c = states[-1][direction]
-    h, c = (s[None] if s.dim() == 1 else s for s in (h, c))
+def _as_state(states: States, direction: int) -> State:
+    """torch's states of one direction, [B, n] or [n], as the state (x [B, 1, n, 1], y [B, 1, n])."""
+    h, c = (s[direction] if s.dim() == 3 else s[direction][None] for s in (states[0], states[-1]))
     return c[:, None, :, None], h[:, None]
 
 
-def _initial(call: Call, states, direction: int, projection: torch.Tensor | None):
+def _initial(call: Call, states: States, direction: int, projection: torch.Tensor | None) -> State:
     x, y = _as_state(states, direction)
     if projection is None:
         return x, y
     full = y.double() @ torch.linalg.pinv(projection.double()).mT  # some y with P y = h: only P y enters the recurrence
     rounding = torch.finfo(y.dtype).eps ** 0.5
     if (full @ projection.double().mT - y).abs().max() > rounding * y.abs().max():
-        raise ConversionError(f"the initial state of {call.where} is no output: it is not in the range of its projection")
+        raise ConversionError(f"the initial state of {call.where} is not in the range of its projection")
     return x, full.to(y.dtype)

@@ -1,1 +1,1 @@
-"""Kernels in plain torch, for every device. One file = one structure; found by their registry, nothing is listed here."""
+"""Kernels in plain torch, for every device. One file = one structure; found by their registry, not listed here."""

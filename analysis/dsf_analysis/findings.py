@@ -1,0 +1,103 @@
+"""What `dsf check` prints: eigenvalues and parity, each with what it rests on and a check that was run just now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from dsf import Architecture, System
+from dsf.conversion import TOLERANCES
+from dsf.converted_layer import ConvertedLayer
+from dsf.eigenvalues import eigenvalues
+from dsf.features import Features
+
+from .recognition import parity
+from .report import STEPS, matrix_of, step_moduli
+from .spectra import NotInvariant, Spectrum, spectrum
+from .verdicts import Verdict
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A statement in words and as plain data; `held` is the result of its check, None where nothing can be checked."""
+
+    name: str
+    text: str
+    data: dict[str, Any]
+    held: bool | None
+    checked: str  # what the check does, or why there is none
+
+    def __str__(self) -> str:
+        outcome = {True: "passed", False: "FAILED", None: "none"}[self.held]
+        return f"{self.name}: {self.text}\n  check       {outcome}: {self.checked}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return self.data | {"check": self.held, "checked": self.checked}
+
+
+def architecture_findings(architecture: Architecture) -> tuple[Finding, Finding]:
+    """Spectrum and parity of an architecture, over all inputs.
+
+    >>> import dsf
+    >>> [finding.held for finding in architecture_findings(dsf.architecture_named("deltanet"))]
+    [True, True]
+    """
+    return _of_spectrum(architecture), _of_verdict(parity(architecture))
+
+
+def _of_spectrum(architecture: Architecture) -> Finding:
+    try:
+        found = spectrum(architecture)
+    except NotInvariant as why:
+        return Finding("spectrum", str(why), {"parts": None, "because": str(why)}, None, "nothing is claimed")
+    text = " u ".join(map(repr, found.parts)) + f"  ({found.subject})"
+    lines = [text, *(f"  lemma       {how}" for how in found.how), f"  gauge       {found.gauge}"]
+    lines.append(f"  dependence  A_t is a function of: {found.dependence}")
+    held, checked = None, "no finite matrix to sample"
+    if not isinstance(architecture.bounds().B, Features):
+        held, checked = holds(found, architecture), "eigenvalues of sampled A_t, ends of the domains too"
+    return Finding("spectrum", "\n".join(lines), found.to_dict(), held, checked)
+
+
+def layer_findings(layer: ConvertedLayer, steps: int = STEPS) -> tuple[Finding, Finding]:
+    """Eigenvalues of a converted layer on its recorded input, and parity of its architecture."""
+    moduli = step_moduli(layer, steps)
+    of = matrix_of(layer.architecture.feedback)
+    text = f"|lambda| of {of} in [{moduli.min():.4g}, {moduli.max():.4g}] at {len(moduli)} of {layer.length} steps"
+    data = {"eigenvalues_of": of, "moduli": [moduli.min().item(), moduli.max().item()], "steps": len(moduli)}
+    error = layer.verify()
+    held, checked = error <= TOLERANCES[layer.output.dtype], f"the layer re-simulated, relative error {error:.1e}"
+    family = f"{layer.architecture.title} with some weights, not with these"
+    return Finding("spectrum", text, data, held, checked), _of_verdict(parity(layer), family)
+
+
+def _of_verdict(verdict: Verdict, family: str | None = None) -> Finding:
+    held = None if verdict.certificate is None else verdict.check()
+    checked = "undecided, no certificate" if held is None else f"{type(verdict.certificate).__name__}.check()"
+    text = repr(verdict) + (f"\n  speaks of   {family}" if family else "")
+    return Finding("parity", text, verdict.to_dict() | ({"speaks_of": family} if family else {}), held, checked)
+
+
+def holds(found: Spectrum, architecture: Architecture, samples: int = 64) -> bool:
+    """Do the eigenvalues of sampled A_t, with ends of the domains among the samples, lie in the set?"""
+    generator = torch.Generator().manual_seed(0)
+    for n in (1, 2, 3):
+        signals, _ = architecture.sample(4, samples, 2, n, 1, generator=generator, ends=0.3)
+        system = architecture(**signals)
+        assert isinstance(system, System)  # spectrum refuses feedback
+        values, slack = eigenvalues(system.A, system.state_size), 0.0
+        if values is None:
+            values, slack = torch.linalg.eigvals(system.dense().to(torch.complex128)), 1e-5  # defective: eps^(1/3)
+        if not all(_near(complex(z), found, slack) for z in values.flatten().tolist()):
+            return False
+    return True
+
+
+def _near(z: complex, found: Spectrum, slack: float) -> bool:
+    r = slack * max(1.0, abs(z))
+    around = [z, z + r, z - r, z + 1j * r, z - 1j * r]
+    around += [w.real for w in around] * (abs(z.imag) <= r)
+    return any(w in found for w in around)

@@ -1,0 +1,401 @@
+"""Every structure acts, transposes, adds, scales and composes as its matrix, on tensors and on symbols."""
+
+import itertools
+
+import numpy as np
+import pytest
+import sympy as sp
+import torch
+from helpers import numbers, relative
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import dsf
+from dsf import (
+    Block,
+    Composed,
+    Dense,
+    Diagonal,
+    DiagonalPlusLowRank,
+    I,
+    OneHotDiagonal,
+    Product,
+    RealPart,
+    Reflection,
+    Scaled,
+    Shift,
+    Sum,
+    Writes,
+    block,
+    dense,
+    diag,
+    outer,
+)
+from dsf.operators import micro_step, nodes, rows
+from dsf.sets import Interval, inf
+from dsf.values import Bound, Log, MatrixBound
+
+EXACT = 1e-12
+N, P, J = 4, 2, 3
+LEAD = (2, 3, 1)  # [B, T, H]
+
+
+class Tensors:
+    """Random leaves; some vary in time, some are constant (size 1)."""
+
+    def __init__(self, seed):
+        self.seeds = itertools.count(1000 * seed)
+
+    def array(self, *own, dtype=torch.float64):
+        seed = next(self.seeds)
+        lead = (LEAD, (1, 1, 1), (2, 1, 1))[seed % 3]
+        return numbers(*lead, *own, seed=seed, dtype=dtype)
+
+    def complex(self, *own):
+        return torch.complex(self.array(*own), self.array(*own))
+
+    def log(self, *own):
+        return Log(-self.array(*own).abs())
+
+    def index(self, n):
+        return torch.randint(0, n, (2, 1, 1, n), generator=torch.Generator().manual_seed(next(self.seeds)))
+
+    def state(self, n=N, dtype=torch.float64):
+        return numbers(*LEAD, n, P, seed=next(self.seeds), dtype=dtype)
+
+
+class Symbols(Tensors):
+    """The same leaves as integers in object arrays, so that results are exact."""
+
+    def array(self, *own, dtype=None):
+        x = numbers(*own, seed=next(self.seeds), special=0.9)
+        return np.array([sp.Integer(round(v)) for v in x.flatten().tolist()], dtype=object).reshape(own)
+
+    def complex(self, *own):
+        return self.array(*own) + sp.I * self.array(*own)
+
+    def log(self, *own):
+        return self.array(*own)
+
+    def index(self, n):
+        return np.array([sp.Integer(i) for i in super().index(n)[0, 0, 0].tolist()], dtype=object)
+
+    def state(self, n=N, dtype=None):
+        return self.array(n, P)
+
+
+def some_dense(r):
+    return Dense(r.array(N, N))
+
+
+def some_reflection(r, *steps):
+    return Reflection(r.array(*steps, 1), r.array(*steps, 1), r.array(*steps, N), r.array(*steps, 1))
+
+
+STRUCTURES = {
+    "identity": lambda r: I,
+    "number": lambda r: Scaled(-2),
+    "scaled": lambda r: Scaled(r.array(1)),
+    "decay": lambda r: Scaled(r.log(1)),
+    "diagonal": lambda r: Diagonal(r.array(N)),
+    "log diagonal": lambda r: Diagonal(r.log(N)),
+    "complex diagonal": lambda r: Diagonal(r.complex(N)),
+    "scalar diagonal": lambda r: Diagonal(r.array(1)),
+    "outer": lambda r: outer(r.array(N)),
+    "householder": lambda r: I - 2 * outer(r.array(N)),
+    "reflection": some_reflection,
+    "rank one": lambda r: outer(r.array(N), r.array(N)),
+    "diagonal plus low rank": lambda r: DiagonalPlusLowRank(r.array(N), r.array(1), r.array(N), r.array(N)),
+    "one hot": lambda r: OneHotDiagonal(r.index(N), r.array(N)),
+    "transposed one hot": lambda r: OneHotDiagonal(r.index(N), r.complex(N), transposed=True),
+    "permutation": lambda r: OneHotDiagonal(r.index(N), 1),
+    "shift": lambda r: Shift(),
+    "shift up by 2": lambda r: Shift(-2),
+    "shift out": lambda r: Shift(N + 1),
+    "dense": some_dense,
+    "complex dense": lambda r: Dense(r.complex(N, N)),
+    "block": lambda r: block([[Diagonal(r.array(N // 2)), outer(r.array(N // 2))], [0, r.array(1) * I]]),
+    "composed": lambda r: Composed(some_reflection(r), Diagonal(r.array(N))),
+    "sum": lambda r: Sum(some_dense(r), Shift(1)),
+    "product": lambda r: Product(some_reflection(r, J)),
+    "dense product": lambda r: Product(Dense(r.array(J, N, N)), J),
+    "power": lambda r: Product(Diagonal(r.array(1, N)), J),
+}
+READINGS = {"tensors": Tensors, "symbols": Symbols}
+
+structures = st.sampled_from(sorted(STRUCTURES))
+seeds = st.integers(0, 50)
+
+
+def matrix(A, like=None):
+    """A as complex matrices [..., N, N], entry by entry: from its action on basis vectors alone."""
+    found = dense(A, N, torch.zeros(1, dtype=torch.float64) if like is None else like)
+    if isinstance(found, np.ndarray):
+        found = torch.tensor(np.array(found.tolist(), dtype=complex))
+    return found.to(torch.complex128)
+
+
+def by_definition(name, A, r):
+    """The matrix written out from the definition of the structure (tensors, one time step of one head)."""
+    leaf = {k: v for k, v in vars(A).items() if isinstance(v, torch.Tensor)}
+    e = torch.eye(N, dtype=torch.complex128)
+    if name in ("one hot", "transposed one hot", "permutation"):
+        d = A.d.expand(*LEAD, N) if isinstance(A.d, torch.Tensor) else torch.ones(*LEAD, N)
+        M = torch.nn.functional.one_hot(A.p, N).mT.to(torch.complex128) * d[..., None, :]
+        return M.mT if A.transposed else M
+    if name == "diagonal plus low rank":
+        return leaf["d"][..., None] * e - leaf["b"][..., None] * leaf["u"][..., None] * leaf["v"][..., None, :]
+    if name == "reflection":
+        k = leaf["k"]
+        return leaf["c"][..., None] * (leaf["a"][..., None] * e - leaf["b"][..., None] * k[..., None] * k[..., None, :])
+    if name == "shift":
+        return torch.diag(torch.ones(N - 1), -1).to(e)
+    if name == "shift up by 2":
+        return torch.diag(torch.ones(N - 2), 2).to(e)
+    if name == "shift out":
+        return 0 * e
+    if name == "product":
+        factors = [by_definition("reflection", micro_step(A.factor, j), r) for j in range(J)]
+        return factors[2] @ factors[1] @ factors[0]
+    if name == "dense product":
+        M = A.factor.M
+        return (M[..., 2, :, :] @ M[..., 1, :, :] @ M[..., 0, :, :]).to(e)
+    if name == "power":
+        return torch.diag_embed(A.factor.d[..., 0, :] ** J).to(e)
+    if name == "block":
+        d, k = A.rows[0][0].d, A.rows[0][1].k
+        M = torch.zeros(*LEAD, N, N, dtype=e.dtype)
+        M[..., :2, :2], M[..., :2, 2:] = torch.diag_embed(d), k[..., None] * k[..., None, :]
+        M[..., 2:, 2:] = A.rows[1][1].a[..., None] * torch.eye(2)
+        return M
+    return None
+
+
+def assert_same(found, expected):
+    assert relative(*torch.broadcast_tensors(found, expected)) < EXACT
+
+
+@given(structures, seeds)
+def test_structures_are_the_matrices_of_their_definitions(name, seed):
+    r = Tensors(seed)
+    A = STRUCTURES[name](r)
+    expected = by_definition(name, A, r)
+    if expected is not None:
+        assert_same(matrix(A), expected.to(torch.complex128))
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@given(structures, seeds)
+def test_apply_and_matvec_and_transpose(reading, name, seed):
+    r = READINGS[reading](seed)
+    A, x, v = STRUCTURES[name](r), r.state(), r.array(N)
+    M = matrix(A, x)
+    if reading == "tensors":
+        assert_same(A.apply(x).to(M), M @ x.to(M))
+        assert_same((A @ v).to(M), (M @ v.to(M)[..., None])[..., 0])
+    else:
+        M = dense(A, N, x)
+        assert (A.apply(x) == np.dot(M, x)).all() and (A @ v == np.dot(M, v)).all()
+    assert_same(matrix(A.T, x), matrix(A, x).mT)
+    assert_same(matrix(A.T.T, x), matrix(A, x))
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@settings(max_examples=200)
+@given(structures, structures, seeds)
+def test_sums_differences_and_products_of_every_pair(reading, left, right, seed):
+    r = READINGS[reading](seed)
+    A, B = STRUCTURES[left](r), STRUCTURES[right](r)
+    like = r.state()
+    L, R = matrix(A, like), matrix(B, like)
+    assert_same(matrix(A + B, like), L + R)
+    assert_same(matrix(A - B, like), L - R)
+    assert_same(matrix(A @ B, like), L @ R)
+    assert_same(matrix((A @ B).T, like), (L @ R).mT)
+    assert_same(matrix((A + B).T, like), (L + R).mT)
+
+
+def test_every_pair_once():
+    """The sampled pairs are a part of them."""
+    for i, (left, right) in enumerate(itertools.product(STRUCTURES, STRUCTURES)):
+        r = Tensors(i % 50)
+        A, B = STRUCTURES[left](r), STRUCTURES[right](r)
+        assert_same(matrix(A @ B), matrix(A) @ matrix(B))
+        assert_same(matrix(A + B), matrix(A) + matrix(B))
+
+
+SCALARS = {
+    "int": lambda r: 3,
+    "zero": lambda r: 0,
+    "one": lambda r: 1.0,
+    "complex": lambda r: 2j - 1,
+    "numpy": lambda r: np.float64(-1.5),
+    "signal": lambda r: r.array(1),
+}
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("scalar", [*SCALARS, "log", "zero-dimensional"])
+@settings(max_examples=60)
+@given(structures, seeds)
+def test_scalars_on_both_sides(reading, scalar, name, seed):
+    r = READINGS[reading](seed)
+    A, like = STRUCTURES[name](r), r.state()
+    if scalar == "zero-dimensional":
+        c = torch.tensor(0.7, dtype=torch.float64) if reading == "tensors" else 3
+    else:
+        c = r.log(1) if scalar == "log" else SCALARS[scalar](r)
+    factor = dense(Scaled(c), N, like)
+    factor = torch.tensor(np.array(factor.tolist(), dtype=complex)) if isinstance(factor, np.ndarray) else factor
+    expected = factor.to(torch.complex128) @ matrix(A, like)
+    assert_same(matrix(c * A, like), expected)
+    assert_same(matrix(A * c, like), expected)
+    assert_same(matrix(-A, like), -matrix(A, like))
+    if scalar not in ("zero", "log", "signal"):
+        assert_same(matrix(A / c, like), matrix(A, like) / complex(c))
+
+
+def test_bounds_and_names_scale_from_both_sides():
+    bound, name_ = Bound(Interval(0, 1)), sp.Symbol("g")
+    for A in (I, Scaled(bound), Diagonal(bound), outer(Bound(Interval(), Interval(0, inf))), Dense(MatrixBound(Interval(0, 1))), Shift()):
+        assert isinstance(bound * A, dsf.Operator) and isinstance(A * bound, dsf.Operator)
+    for A in (I, diag(sp.Symbol("d")), outer(sp.Symbol("k")), Dense(sp.Symbol("R")), Shift()):
+        assert isinstance(name_ * A, dsf.Operator) and isinstance(A * name_, dsf.Operator)
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_a_vector_does_not_multiply_an_operator(name):
+    """v * A would scale rows, and keep a structure that claims to be symmetric."""
+    A, v = STRUCTURES[name](Tensors(1)), numbers(*LEAD, N)
+    for wrong in (v, Log(v), np.array([1, 2], dtype=object), Bound(Interval(), Interval(0, 1))):
+        for product in (lambda w: w * A, lambda w: A * w):
+            with pytest.raises(ValueError, match="diag\\(v\\) @ A"):
+                product(wrong)
+    with pytest.raises(TypeError, match="composed with @"):
+        A * A
+    with pytest.raises(TypeError):
+        A + 1
+    with pytest.raises(TypeError):
+        v + A
+
+
+@pytest.mark.parametrize(
+    "make, structure",
+    [
+        (lambda b, k, g, d: I - b * outer(k), Reflection),
+        (lambda b, k, g, d: g * (I - b * outer(k)), Reflection),
+        (lambda b, k, g, d: (1 - b) * I - 2 * outer(k), Reflection),
+        (lambda b, k, g, d: outer(k) + outer(k), Reflection),
+        (lambda b, k, g, d: g * I, Scaled),
+        (lambda b, k, g, d: I - I, Scaled),
+        (lambda b, k, g, d: (g * I) @ (b * I), Scaled),
+        (lambda b, k, g, d: diag(d) + b * I, Diagonal),
+        (lambda b, k, g, d: g * diag(d) @ diag(d), Diagonal),
+        (lambda b, k, g, d: diag(d) - b * outer(k), DiagonalPlusLowRank),
+        (lambda b, k, g, d: diag(d) - outer(k, d), DiagonalPlusLowRank),
+        (lambda b, k, g, d: outer(k, d) + I, DiagonalPlusLowRank),
+        (lambda b, k, g, d: (I - b * outer(k)) @ diag(d), Composed),
+        (lambda b, k, g, d: outer(k) + outer(d), Sum),
+        (lambda b, k, g, d: I @ Shift(), Shift),
+        (lambda b, k, g, d: 1 * Shift(), Shift),
+    ],
+)
+def test_the_narrowest_structure_is_kept(make, structure):
+    """A lost structure gives right numbers, slowly."""
+    r = Tensors(0)
+    assert type(make(r.array(1), r.array(N), r.log(1), r.log(N))) is structure
+
+
+def test_logs_stay_logs_inside_operators():
+    g, h = Log(-numbers(*LEAD, 1).abs()), Log(-numbers(*LEAD, N).abs())
+    for op in (g * I, g * diag(h), diag(h) @ diag(h), (g * I) @ diag(h), g * (I - 2 * outer(numbers(*LEAD, N)))):
+        assert any(isinstance(part, Log) for part in vars(op).values())
+
+
+def test_one_hots_compose_by_index():
+    r = Tensors(3)
+    A, B = OneHotDiagonal(r.index(N), r.array(N)), OneHotDiagonal(r.index(N), r.complex(N))
+    assert type(A @ B) is OneHotDiagonal and type(A @ B @ A) is OneHotDiagonal
+    assert (A @ B).p.shape[-1] == N
+
+
+def test_infinite_states_do_not_leak_through_zeros():
+    x = torch.full((N, 1), torch.inf)
+    assert Shift(1).apply(x)[0] == 0 and Shift(-1).apply(x)[-1] == 0
+
+
+def test_real_part_reads_and_stays_a_real_part():
+    r = Tensors(5)
+    c, d, x = r.complex(N), r.complex(N), torch.complex(r.state(), r.state())
+    expected = (c[..., None] * x).sum(-2, keepdim=True).real
+    assert_same(RealPart(c).apply(x), expected)
+    assert_same((2 * RealPart(c)).apply(x), 2 * expected)
+    assert_same((RealPart(c) + RealPart(d)).apply(x), RealPart(c + d).apply(x))
+    assert_same((RealPart(c) @ Diagonal(d)).apply(x), RealPart(c).apply(Diagonal(d).apply(x)))
+    for op in (2 * RealPart(c), -RealPart(c), RealPart(c) + RealPart(d), RealPart(c) - RealPart(d), RealPart(c) @ diag(d)):
+        assert type(op) is RealPart
+    for factor in (1j, d[..., :1]):
+        with pytest.raises(ValueError, match="Re\\(c\\^T x\\)"):
+            factor * RealPart(c)
+    with pytest.raises(ValueError, match="not complex linear"):
+        dense(RealPart(c), N)
+    y = RealPart(np.array([sp.I, 2], dtype=object)).apply(np.array([[sp.Symbol("a", real=True)], [3 + sp.I]], dtype=object))
+    assert y.shape == (1, 1) and y[0, 0] == 6
+
+
+@pytest.mark.parametrize("shared", ["nothing", "the write", "the operator"])
+def test_writes_push_each_input_through_the_later_factors(shared):
+    r = Tensors(7)
+    A = Product(Scaled(r.array(1, 1)) if shared == "the operator" else some_reflection(r, J), J)
+    b = r.array(1 if shared == "the write" else J, N)
+    u = numbers(*LEAD, J, P, seed=9)
+    x = 0
+    for j in range(J):
+        bj = b[..., j if b.shape[-2] > 1 else 0, :]
+        x = A.factors()[j].apply(x + 0 * u[..., 0, :][..., None, :]) + bj[..., None] * u[..., j, :][..., None, :]
+    assert_same(Writes(A, b).apply(u), x)
+
+
+def test_a_product_of_equal_factors_is_a_power():
+    """An operator without an axis J acts at every micro-step, not once."""
+    assert torch.equal(dense(Product(Scaled(2), J), 1, torch.ones(1)), torch.tensor([[8.0]]))
+    assert len(Product(I, J).factors()) == J and len(Product(I, J).T.factors()) == J
+
+
+def test_sizes():
+    r = Tensors(0)
+    assert rows(I) is rows(Shift()) is rows(Scaled(r.array(1))) is None
+    assert rows(Composed(Shift(), some_dense(r))) == rows(Sum(Shift(), some_dense(r))) == N
+    assert rows(Sum(Diagonal(r.array(1)), some_dense(r))) == rows(Composed(Diagonal(r.array(1)), some_dense(r))) == N
+    assert rows(block([[I, 0], [0, diag(r.array(N))]])) == 2 * N
+    assert rows(Composed(Dense(r.array(2, N)), some_dense(r))) == 2
+    with pytest.raises(ValueError, match="fits any size"):
+        dense(I)
+    with pytest.raises(ValueError, match="square list of rows"):
+        block([[I, I], [I]])
+    assert len(nodes(block([[I @ Shift(), I], [I, I]]))) == 5
+
+
+def test_reflections_are_checked_at_their_ends():
+    """beta = 0 keeps, 1 projects, 2 reflects: exactly."""
+    k = torch.tensor([0.6, 0.8], dtype=torch.float64)
+    M = [dense(I - torch.tensor([beta], dtype=torch.float64) * outer(k)) for beta in (0.0, 1.0, 2.0)]
+    assert torch.equal(M[0], torch.eye(2, dtype=torch.float64))
+    torch.testing.assert_close(M[1] @ k, torch.zeros(2, dtype=torch.float64))
+    torch.testing.assert_close(M[2] @ k, -k)
+    assert isinstance(0 * (I - outer(k)), Reflection) and torch.equal(dense(0 * (I - outer(k))), torch.zeros(2, 2))
+
+
+def test_matrices_under_bounds():
+    R = Dense(MatrixBound(Interval(0, 1), 1.0, symmetric=True, dependence="token"))
+    assert (2 * R).M == MatrixBound(Interval(0, 2), 2.0, True, "token")
+    assert (-1 * R).M.spectrum == Interval(-1, 0)
+    assert not (1j * R).M.symmetric and (0 * Dense(MatrixBound(Interval()))).M.norm == 0
+    v = Bound(Interval(-1, 1), Interval(0, 4), "prefix")
+    assert (R @ v).norm2 == Interval(0, 4) and (R @ v).set == Interval(-2, 2) and (R @ v).dependence == "prefix"
+    assert (Dense(MatrixBound(Interval())) @ v).norm2.hi == inf
+    assert (0 * Dense(MatrixBound(Interval())) @ Bound(Interval(), Interval(0, inf))).norm2 == Interval(0, 0)
+    assert (I @ v) is v
+    unknown = Dense(MatrixBound(Interval(), 1.0)) @ Bound(Interval(-1, 1))  # a scalar is no vector of known length
+    assert unknown.norm2.hi == inf
+    assert not isinstance((R @ Bound(dsf.disc(1), Interval(0, 1))).set, Interval)
