@@ -52,7 +52,7 @@ class ByteModel(nn.Module):
         return self.advance(tokens, state)[0]
 
     def advance(self, tokens: torch.Tensor, state: Any = None) -> tuple[torch.Tensor, Any]:
-        """Logits [B, T, 256] and the final state of the recurrence, which the next chunk of the same text starts from."""
+        """Logits [B, T, 256] and the final state, from which the next chunk of the same text starts."""
         if tokens.dim() != 2 or tokens.dtype != torch.int64:
             raise ValueError(f"tokens should be int64 [B, T], got {tokens.dtype} of shape {tuple(tokens.shape)}")
         y, state = self.recurrent(self.embedding(tokens), state)
@@ -152,7 +152,8 @@ def _read_config(file: Path) -> dict[str, Any]:
         raise ValueError(f"{file} is not JSON ({error}): it should read like {_EXAMPLE}") from None
     found = config.get("format") if isinstance(config, dict) else None
     if found not in KNOWN_FORMATS:
-        of = f" (its model_type is {config['model_type']!r})" if isinstance(config, dict) and "model_type" in config else ""
+        kind = config.get("model_type") if isinstance(config, dict) else None
+        of = f" (its model_type is {kind!r})" if kind else ""
         raise ValueError(f"{file} has format {found!r}{of}; the formats known are: {', '.join(KNOWN_FORMATS)}")
     keys = {"format", "cell", *_SIZES}
     if config.keys() != keys:

@@ -106,8 +106,9 @@ def bilinear(A: Operator, b: Any, dt: Any) -> tuple[Operator, Any]:
 def _gbt_dense(A: Dense, b: Any, dt: Any, alpha: float) -> tuple[Operator, Any]:
     z, a = (dt * A).M, sp.nsimplify(alpha)
     if is_name(A.M):
-        inverse = Inverse(a * z)
-        return Dense(IPlus((1 - a) * z) * inverse), MatVec(inverse, dt * b)
+        inverse: Any = Inverse(a * z)
+        plus: Any = IPlus((1 - a) * z)
+        return Dense(plus * inverse), MatVec(inverse, dt * b)
     if isinstance(z, MatrixBound):
 
         def mobius(s):
@@ -122,13 +123,14 @@ def _gbt_dense(A: Dense, b: Any, dt: Any, alpha: float) -> tuple[Operator, Any]:
         eye = torch.eye(n, dtype=z.dtype, device=z.device)
         inverse = torch.linalg.inv(eye - alpha * z)
     else:
-        eye, alpha = np.array(sp.eye(n).tolist(), dtype=object), a
+        eye = as_array(sp.eye(n))
         inverse = as_array(sp.Matrix(eye - a * z).inv())
-    return Dense(inverse @ (eye + (1 - alpha) * z)), (inverse @ (dt * b)[..., None])[..., 0]
+    rest = 1 - alpha if isinstance(z, torch.Tensor) else 1 - a  # exact on symbols
+    return Dense(inverse @ (eye + rest * z)), (inverse @ (dt * b)[..., None])[..., 0]
 
 
 def _mapped(z: MatrixBound, f) -> MatrixBound:
-    """Spectral mapping: the eigenvalues of f(M) are f(eigenvalues); symmetric stays symmetric, the norm of others is free."""
+    """Spectral mapping: the eigenvalues of f(M) are f(eigenvalues). Symmetric stays symmetric, other norms are free."""
     spectrum = f(z.spectrum)
     return MatrixBound(spectrum, spectrum.abs.hi if z.symmetric else inf, z.symmetric, z.dependence, z.steps)
 

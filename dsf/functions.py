@@ -164,7 +164,7 @@ class Stack(sp.Function):
 def stack(*parts: Any) -> Any:
     """[a; b; ...]: vectors one below the other, the partner of `block`."""
     parts = tuple(value(p) for p in parts)
-    first = next((p for p in parts if not is_number(p)), None)
+    first: Any = next((p for p in parts if not is_number(p)), None)
     if is_name(first):
         return Stack(*parts)
     if isinstance(first, Bound):

@@ -80,5 +80,5 @@ def linearize(step: Callable, x0: torch.Tensor, u: torch.Tensor) -> Linearizatio
     if not (torch.isfinite(xs).all() and torch.isfinite(ys).all()):
         raise ValueError("the trajectory is not finite: the step diverges, or x0 or u holds NaN")
     (A, B), (C, D) = vmap(vmap(jacrev(flat, argnums=(0, 1))))(xs[:, :-1], u)
-    parts = {name: Dense(M[:, :, None].detach()) for name, M in dict(A=A, B=B, C=C, D=D).items()}
-    return Linearization(System(**parts, reads="before"), xs, ys, u)
+    A, B, C, D = (Dense(M[:, :, None].detach()) for M in (A, B, C, D))
+    return Linearization(System(A=A, B=B, C=C, D=D, reads="before"), xs, ys, u)

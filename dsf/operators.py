@@ -65,7 +65,7 @@ def _check_scalar(c: Any) -> None:
     """A vector would scale rows, and leave an operator that claims a symmetry which it no longer has."""
     if isinstance(c, Operator):
         raise TypeError("operators are composed with @, as in diag(a) @ A; * takes a scalar")
-    v = value(c)
+    v: Any = value(c)
     sized = isinstance(v, (torch.Tensor, np.ndarray)) and v.ndim and v.shape[-1] != 1
     if sized or isinstance(v, Bound) and v.norm2 is not None:
         what = f"a vector of shape {tuple(v.shape)}" if sized else "a vector"

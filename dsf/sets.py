@@ -174,7 +174,7 @@ class Polar:
         return mul(self, other)
 
     def __neg__(self) -> Polar:
-        return Polar(self.r, self.theta + Interval(pi, pi))
+        return Polar(self.r, Interval(self.theta.lo + pi, self.theta.hi + pi))
 
 
 Set = Interval | Rectangle | Polar

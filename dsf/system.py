@@ -71,7 +71,7 @@ class System:
     # ------------------------------------------------------------------------------------------------- its sizes
     @property
     def leaves(self) -> list:
-        return leaves((self.A, self.B, self.C, self.D))
+        return leaves((self.A, self.B, self.C, self.D, self.u))
 
     def _largest(self, axis: int) -> int:
         return max((leaf.shape[axis] for leaf in self.leaves), default=1)
@@ -101,8 +101,14 @@ class System:
         for vector in (self.B.b if isinstance(self.B, Writes) else self.B, _read_vector(self.C)):
             vector = vector.x if isinstance(vector, Features) else value(vector)
             found.append(None if vector is None or isinstance(vector, Operator) else vector.shape[-1])
-        if isinstance(self.C, Operator) and not isinstance(self.C, RealPart):
+        if self.output_is_vector:
             found.append(rows(self.C.T))
+        square_B, square_C = self.input_is_vector and is_square(self.B), self.output_is_vector and is_square(self.C)
+        if isinstance(self.D, Operator):  # beside B = I or C = I, which fit any size
+            found += [rows(self.D.T) if square_B else None, rows(self.D) if square_C else None]
+        if square_B and hasattr(self.u, "shape"):
+            found.append(self.u.shape[-1])
+        found.append(None if self.x0 is None else self.x0.shape[-2])
         return max((n for n in found if n), default=1)
 
     @property
@@ -157,7 +163,9 @@ class System:
     def _matrices(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """The same; of a RealPart C, the c^T in it."""
         self.check_linear()
-        n, like = self.state_size, next(v for v in map(value, self.leaves) if _is_float(v))
+        n, like = self.state_size, next((v for v in map(value, self.leaves) if _is_float(v)), None)
+        if like is None:
+            raise ValueError("the operators A, B, C, D hold numbers only: no tensor says of what size, dtype and device they are")
         m = self.input_size or 1
         B = dense(self.B, m, like) if self.input_is_vector else value(self.B)[..., None]
         vector = _read_vector(self.C)
@@ -166,9 +174,9 @@ class System:
         if isinstance(D, Operator):
             D = dense(D, m, like)
         elif is_zero(D):
-            D = like.new_zeros(r, m)
+            D = torch.zeros(r, m, dtype=like.real.dtype, device=like.device)
         elif r == m:  # a scalar: the same for every channel
-            D = (D[..., None] if isinstance(D, torch.Tensor) else D) * torch.eye(m, dtype=like.dtype, device=like.device)
+            D = (D[..., None] if isinstance(D, torch.Tensor) else D) * torch.eye(m, dtype=like.real.dtype, device=like.device)
         else:
             raise ValueError(f"D is a scalar, but y has {r} entries and u has {m}: make D an operator")
         A, B, C = _same_dtype(_leading(dense(self.A, n, like)), _leading(B), _leading(C))

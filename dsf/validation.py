@@ -110,8 +110,7 @@ def check_state(system: Any, u: torch.Tensor, state: Any) -> None:
         return
     if isinstance(system, Bidirectional):
         raise ValueError("a bidirectional system reads the whole sequence: it has no state to carry; call it without")
-    pair = isinstance(system, Feedback) or isinstance(system.B, Features)
-    if pair:
+    if isinstance(system, Feedback) or isinstance(system.B, Features):
         if not (isinstance(state, tuple) and len(state) == 2):
             what = "(x, y)" if isinstance(system, Feedback) else "(k, u) so far"
             raise TypeError(f"the state of this system is the pair {what}, got {type(state).__name__}")

@@ -91,7 +91,7 @@ def _norm2_of_product(a: Bound, b: Bound) -> Interval | None:
     if a.norm2 is None and b.norm2 is None:
         return None
     if a.norm2 and b.norm2:  # elementwise: |a o b| <= max|a_i| |b|, and the other way round
-        ab, ba = (sets._times(sets.square(x.set.abs).hi, y.norm2.hi) for x, y in ((a, b), (b, a)))
+        ab, ba = (sets._times(sets.square(s.abs).hi, v.hi) for s, v in ((a.set, b.norm2), (b.set, a.norm2)))
         return Interval(0, min(ab, ba))
     scalar, vector = (a, b) if a.norm2 is None else (b, a)
     assert vector.norm2

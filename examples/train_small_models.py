@@ -1,10 +1,10 @@
 """Trains a small byte-level LSTM on the source of Python's standard library, in about a minute on two CPU cores.
 
     python examples/train_small_models.py                         # 60 seconds of training
-    python examples/train_small_models.py --steps 3000 --seed 0   # the same weights again, on the same machine
+    python examples/train_small_models.py --steps 6400 --seed 0   # the same weights again, on the same machine
 
-The text is the top-level .py files of the running Python's standard library. A file is held out by a hash of its name, so
-every Python version agrees on it. The model has to beat a byte bigram on the held-out files, or the exit code is 1.
+The text is the top-level .py files of the running Python's standard library. A file is held out by a hash of its name,
+so every Python version agrees on it. The model has to beat a byte bigram on the held-out files, or the exit code is 1.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from torch.nn.functional import cross_entropy
 from dsf.checkpoints import ByteModel, bytes_of, save_checkpoint
 
 CELL, WIDTH, HIDDEN, LAYERS = "LSTM", 48, 160, 1
-BATCH, CHUNK = 32, 128
-LEARNING_RATE, WARMUP, WEIGHT_DECAY, CLIP = 4e-3, 0.02, 0.01, 1.0
+BATCH, CHUNK = 16, 64
+LEARNING_RATE, WARMUP, WEIGHT_DECAY, CLIP = 8e-3, 0.02, 0.01, 1.0
 HELD_OUT_ONE_IN = 10
 # Written by the build or the administrator of one machine: they differ everywhere and hold its paths.
 LOCAL_FILES = ("_sysconfigdata", "sitecustomize", "usercustomize")
@@ -74,16 +74,20 @@ class Bigram:
 def bits_per_byte(model: ByteModel, texts: list[torch.Tensor], advance: Callable = lambda bytes_done: None) -> float:
     """Mean of -log2 p over every byte of the texts but the first of each; each text starts from the zero state."""
     model.eval()
-    total, done = 0.0, 0
-    for text in texts:
-        state = None
-        for start in range(0, len(text) - 1, 4096):
-            piece = text[start : start + 4097]
-            logits, state = model.advance(piece[None, :-1], state)
-            total += cross_entropy(logits[0].double(), piece[1:], reduction="sum").item()
-            done += len(piece) - 1
-            advance(len(piece) - 1)
-    return total / math.log(2) / done
+    texts = sorted(texts, key=len, reverse=True)  # so that the texts not yet at their end are the first ones
+    total, state = 0.0, None
+    for start in range(0, len(texts[0]) - 1, 512):
+        pieces = [text[start : start + 513] for text in texts if len(text) - 1 > start]
+        if state is not None:
+            parts = state if isinstance(state, tuple) else (state,)
+            parts = tuple(part[:, : len(pieces)].contiguous() for part in parts)
+            state = parts if isinstance(state, tuple) else parts[0]
+        padded = torch.nn.utils.rnn.pad_sequence(pieces, batch_first=True, padding_value=-1)
+        logits, state = model.advance(padded[:, :-1].clamp(min=0), state)
+        targets = padded[:, 1:].flatten()
+        total += cross_entropy(logits.flatten(0, 1), targets, ignore_index=-1, reduction="none").double().sum().item()
+        advance(int((targets >= 0).sum()))
+    return total / math.log(2) / sum(len(text) - 1 for text in texts)
 
 
 def new_model() -> ByteModel:
@@ -105,9 +109,9 @@ def train(
 ) -> tuple[ByteModel, int]:
     """Truncated back-propagation on BATCH streams through the texts; returns the model and the steps taken.
 
-    The texts are joined in a random order, anew in each epoch, and cut into BATCH streams. A stream is read in chunks of CHUNK
-    bytes, each from the (detached) state in which the one before it ended. `report` gets the fraction of the budget
-    that is spent, the step, and the running loss in bits per byte.
+    The texts are joined in a random order, anew in each epoch, and cut into BATCH streams. A stream is read in chunks
+    of CHUNK bytes, each from the (detached) state in which the one before it ended. `report` gets the fraction of the
+    budget that is spent, the step, and the running loss in bits per byte.
     """
     torch.manual_seed(seed)
     model = new_model().train()
@@ -136,3 +140,131 @@ def train(
             running = bits if running is None else 0.98 * running + 0.02 * bits
             step += 1
             report(fraction, step, running)
+
+
+def card(figures: dict[str, str]) -> str:
+    """The model card: what was measured in this run, and nothing else."""
+    return CARD.format(**figures)
+
+
+CARD = """\
+# A byte-level {cell} trained on the source of the Python standard library
+
+A language model over bytes, small enough to look into: Embedding(256, {width}) -> {cell}({hidden}, {layers} layer) ->
+Linear({hidden}, 256). It gives the logits of the next byte. It is an example for dsf, not a tool for writing code.
+
+```python
+from dsf.checkpoints import bytes_of, load_checkpoint
+
+model, config = load_checkpoint("examples/models/byte_lstm")
+logits = model(bytes_of("import os"))  # [1, 9, 256]
+```
+
+## Measured
+
+| | held-out bits per byte |
+|---|---|
+| this model | {model_bits} |
+| byte bigram, add-one backoff, counted on the same training files | {bigram_bits} |
+
+The mean of -log2 p over every byte of the held-out files but the first of each; both see exactly the same bytes.
+Each file starts from the zero state. The running training loss ended at {train_bits} bits per byte.
+
+| | |
+|---|---|
+| parameters | {parameters} |
+| model.safetensors | {size} bytes, float32 |
+
+## Data and split
+
+The top-level .py files of the standard library of CPython {python}, as bytes, with Unix line ends: no packages, no test
+directories, no files that the build writes (`_sysconfigdata*`). A file is held out when the SHA-256 of its name, as
+an integer, is divisible by {one_in}: {held_files} held-out files ({held_bytes} bytes), {train_files} training files
+({train_bytes} bytes). CPython's source is under the PSF licence.
+
+## Training
+
+{steps} steps of AdamW on {batch} streams in chunks of {chunk} bytes: truncated back-propagation, the state carried from
+chunk to chunk. Learning rate {rate} with a short warm-up, then a cosine; weight decay {decay}, gradients clipped at
+norm {clip}; seed {seed}. It took {seconds} seconds with {threads} threads (torch {torch}) on a CPU.
+The settings were chosen by the held-out loss of a few short runs, so the figure above is slightly optimistic.
+
+## Limitations
+
+- It knows Python source of one style and era; on other text it is poor, and what it generates is not to be run.
+- One seed; no variance was measured. Held-out files share authors, idioms and licence texts with the training files.
+- Other CPython versions have other files of the same names: there the held-out figure differs a little.
+- It was trained on chunks of {chunk} bytes: nothing taught it to use much longer dependencies.
+
+## How to make it again
+
+```
+{command}
+```
+
+The same steps, seed, Python, torch and thread count give the same training; other machines may round differently.
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--seconds", type=float, default=60.0, help="training time (default 60)")
+    budget.add_argument("--steps", type=int, help="training steps instead of a time: reproducible")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "models" / "byte_lstm")
+    options = parser.parse_args()
+    if options.seconds <= 0 or (options.steps is not None and options.steps <= 0):
+        parser.error("--seconds and --steps should be positive")
+
+    console = Console(stderr=True)
+    files = library_files()
+    training = [read(file) for file in files if not is_held_out(file.name)]
+    held_out = [read(file) for file in files if is_held_out(file.name)]
+    train_bytes, held_bytes = (sum(map(len, texts)) for texts in (training, held_out))
+    print(f"training: {len(training)} files, {train_bytes} bytes; held out: {len(held_out)} files, {held_bytes} bytes")
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[loss]}"))
+    train_bits = math.nan
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
+        task = progress.add_task("training", total=1.0, loss="")
+
+        def report(fraction: float, step: int, bits: float) -> None:
+            nonlocal train_bits
+            train_bits = bits
+            progress.update(task, completed=fraction, loss=f"{bits:.3f} bits/byte")
+            if step % 400 == 0:
+                print(f"step {step:6d}  train {bits:.3f} bits per byte", flush=True)
+
+        begin = time.perf_counter()
+        model, steps = train(training, options.seconds, options.steps, options.seed, report)
+        seconds = time.perf_counter() - begin
+        progress.update(task, completed=1.0)
+        task = progress.add_task("held out", total=held_bytes - len(held_out), loss="")
+        model_bits = bits_per_byte(model, held_out, lambda done: progress.advance(task, done))
+
+    bigram_bits = Bigram(training).bits_per_byte(held_out)
+    print(f"train    {train_bits:.4f} bits per byte after {steps} steps ({seconds:.0f} s)")
+    print(f"held out {model_bits:.4f} bits per byte: {CELL} of {sum(p.numel() for p in model.parameters())} parameters")
+    print(f"held out {bigram_bits:.4f} bits per byte: byte bigram")
+    if not model_bits < bigram_bits:  # also where the loss is NaN
+        print("the model does not beat the bigram: nothing is saved; train it longer", file=sys.stderr)
+        return 1
+
+    figures = dict(cell=CELL, width=WIDTH, hidden=HIDDEN, layers=LAYERS, batch=BATCH, chunk=CHUNK, rate=LEARNING_RATE)
+    figures |= dict(decay=WEIGHT_DECAY, clip=CLIP, one_in=HELD_OUT_ONE_IN, steps=steps, seed=options.seed)
+    figures |= dict(model_bits=f"{model_bits:.3f}", bigram_bits=f"{bigram_bits:.3f}", train_bits=f"{train_bits:.3f}")
+    figures |= dict(train_files=len(training), train_bytes=train_bytes, held_files=len(held_out), held_bytes=held_bytes)
+    figures |= dict(python=platform.python_version(), torch=torch.__version__, threads=torch.get_num_threads())
+    figures |= dict(parameters=sum(p.numel() for p in model.parameters()), seconds=f"{seconds:.0f}")
+    # With --seconds the schedule followed the clock: the same number of steps comes near, but is not the same run.
+    figures["command"] = f"python examples/train_small_models.py --steps {steps} --seed {options.seed}"
+    save_checkpoint(model, options.out, card="not measured yet")
+    figures["size"] = (options.out / "model.safetensors").stat().st_size
+    (options.out / "README.md").write_text(card(figures), encoding="utf-8")
+    print(f"saved to {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

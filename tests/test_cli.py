@@ -106,8 +106,8 @@ def test_check_on_another_domain():
     assert "DeltaNet, beta: scalar in [0, 2]" in run("check", "deltanet", "--set", "beta=0,2").stdout
     both = parsed("check", "titans", "--set", "theta=0,0.5", "--set", "eta=0,0.25")
     assert both["domains"].keys() == {"theta", "eta"}
-    unbounded = parsed("check", "gla", "--set", "g=-oo,1")
-    assert unbounded["domains"] == {"g": "vector in [-oo, 1]"}
+    unbounded = parsed("check", "gla", "--set", "g=-oo,oo")
+    assert unbounded["domains"] == {"g": "vector in [-oo, oo]"} and unbounded["spectrum"]["radius"] is None
 
 
 @pytest.mark.parametrize("name", list(dsf.architectures()))

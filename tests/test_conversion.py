@@ -247,6 +247,21 @@ def test_a_module_that_is_not_reproduced_is_refused():
         dsf.convert(module, torch.randn(5, 1, 4).double())
 
 
+def test_the_tolerance_is_the_callers():
+    with pytest.raises(ValueError, match=r"allowed 1\.0e-12"):
+        dsf.convert(made("lstm").float(), torch.randn(50, 2, 4), tolerance=1e-12)
+    module = made("lstm")
+    module.register_forward_hook(lambda m, args, out: (out[0] * 1.01, out[1]))
+    assert 1e-3 < dsf.convert(module, torch.randn(5, 1, 4).double(), tolerance=0.1).errors["layer0"] < 0.1
+
+
+def test_the_module_runs_once_and_without_gradients():
+    module, seen = made("gru"), []
+    module.register_forward_pre_hook(lambda m, args: seen.append(torch.is_grad_enabled()))
+    dsf.convert(module, torch.randn(5, 1, 4).double())
+    assert seen == [False] and torch.is_grad_enabled()
+
+
 # ------------------------------------------------------------------------------------------------- what is refused
 
 
@@ -425,7 +440,10 @@ def test_recurrent_by_name_only():
     class ClassMLP(nn.Module):
         pass
 
-    model = nn.Sequential(made("gru"), nn.Sequential(MySSMLayer(), ClassMLP()))
+    class MyRNN(nn.Sequential):
+        """Recurrent by its name too, but it merely contains what is converted and what is listed."""
+
+    model = MyRNN(made("gru"), nn.Sequential(MySSMLayer(), ClassMLP()))
     model.forward = lambda x: model[0](x)
     assert list(dsf.convert(model, X).unconverted) == ["1.0"]
 

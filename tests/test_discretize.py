@@ -88,8 +88,10 @@ def test_a_pole_at_zero_integrates(rule, form):
     _, write = RULES[rule][0](A, b, dt)
     expected = scipys(torch.diag_embed(lam.detach()), b, dt, RULES[rule][1])[1]
     assert relative(write.detach(), expected) < EXACT
+    if rule == "euler":  # B = dt b, whatever lam is
+        return
     (slope,) = torch.autograd.grad(write.sum(), lam)
-    factor = {"zoh": 0.5, "euler": 0, "bilinear": 0.5, "backward": 1, "gbt 0.3": 0.3}[rule]
+    factor = {"zoh": 0.5, "bilinear": 0.5, "backward": 1, "gbt 0.3": 0.3}[rule]
     torch.testing.assert_close(slope, factor * dt * dt * b, rtol=1e-3, atol=1e-12)
 
 

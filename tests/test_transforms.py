@@ -69,7 +69,7 @@ def test_what_cannot_be_joined_is_refused(join):
     plain = some(1)
     before = System(A=plain.A, B=plain.B, C=plain.C, reads="before")
     softmax = dsf.architecture_named("softmax_attention")
-    attention = softmax(**sampled(softmax)[0])
+    attention = softmax(**sampled(softmax, length=T)[0])
     real = System(A=plain.A, B=plain.B, C=RealPart(plain.C))
     for wrong, message in (
         (before, "read after the update"),
@@ -107,10 +107,10 @@ def test_both_directions(name, join):
 def test_normalised_divides_by_the_run_on_ones(name, floor):
     arch = dsf.architecture_named(name)
     positive = {k: Vector(0.1, dsf.inf) for k in ("q", "k", "r") if k in arch.signals and not arch.signals[k].unit}
-    arch = arch.with_domain(**({} if arch.steps else positive))
+    if name not in ("deltaproduct", "softmax_attention"):  # a normaliser near 0 is ill-conditioned
+        arch = arch.with_domain(**positive)
     signals, u = sampled(arch, ends=0.0)
     if name == "softmax_attention":
-        weights = torch.einsum("bthn,bshn->btsh", signals["q"], signals["k"]).exp().tril_mask()[..., None] if False else None
         scores = torch.einsum("bthn,bshn->bhts", signals["q"], signals["k"]).exp().tril()
         above, below = torch.einsum("bhts,bshp->bthp", scores, u), scores.sum(-1).transpose(1, 2)[..., None]
     else:

@@ -193,7 +193,7 @@ def _enclosing(values: torch.Tensor) -> tuple[Set, ...]:
 
 def merged(parts: list[Set]) -> tuple[Set, ...]:
     """Overlapping intervals joined, full annuli joined, sets inside another dropped."""
-    annuli = [p for p in parts if isinstance(p, Polar) and p.full]
+    annuli: list[Set] = [p for p in parts if isinstance(p, Polar) and p.full]
     disc = hull(annuli) if annuli else None
     intervals: list[Interval] = []
     for p in sorted((p for p in parts if isinstance(p, Interval)), key=lambda p: p.lo):

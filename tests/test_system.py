@@ -1,0 +1,237 @@
+"""The representation: its response, its slices, its start, small sizes, and what every bad input is told."""
+
+import pytest
+import torch
+from helpers import assert_close, linear, numbers, relative, sampled
+
+import dsf
+from dsf import Dense, I, RealPart, Scaled, Shift, System, diag, features
+from dsf.reference import scan
+
+EXACT = 1e-10
+B, T, H, N, P = 2, 6, 2, 3, 2
+
+ARCHITECTURES = dict(dsf.architectures())
+LINEAR = [name for name in ARCHITECTURES if name not in ("softmax_attention", "deltaproduct", "lstm")]
+runs = pytest.mark.parametrize("run", [scan, dsf.simulate], ids=["reference", "simulate"])
+
+
+def plain(**changes):
+    parts = {"A": Dense(numbers(B, T, H, N, N) / 2), "B": numbers(B, T, H, N, seed=1), "C": numbers(B, T, H, N, seed=2)}
+    return System(**(parts | changes))
+
+
+def drive(*own, dtype=torch.float64):
+    return numbers(B, T, H, *(own or (P,)), seed=3, dtype=dtype)
+
+
+# --- its response ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_the_kernel_is_the_response(name):
+    arch = ARCHITECTURES[name]
+    signals, u = sampled(arch)
+    system = linear(arch, signals, u)
+    drive_ = u if system.u is None else system.u
+    K = system.kernel(7)
+    if system.input_is_vector:
+        y = torch.einsum("bhtsij,bshj->bthi", K, drive_)
+    else:
+        y = torch.einsum("bhts,bshp->bthp", K[..., 0, 0], u)
+    assert relative(y, scan(system, u)[0]) < EXACT
+    assert all(K[:, :, t, t + 1 :].abs().sum() == 0 for t in range(7))
+
+
+def test_the_kernel_of_numbers_and_structures_without_leaves():
+    k = numbers(B, T, H, N)
+    K = System(A=0.5 * I, B=k, C=k, D=2.0).kernel()
+    expected = torch.einsum("bthn,bshn->bhts", k, k) * 0.5 ** (torch.arange(T)[:, None] - torch.arange(T))
+    assert relative(K[..., 0, 0], expected.tril() + 2 * torch.eye(T, dtype=k.dtype)) < EXACT
+    K = System(A=Shift(), B=k, C=k).kernel()
+    assert relative(K[:, :, 1, 0, 0, 0], (k[:, 1, :, 1:] * k[:, 0, :, :-1]).sum(-1)) < EXACT
+
+
+@pytest.mark.parametrize("reads", ["after", "before"])
+def test_dense_operators_run_as_the_system_does(reads):
+    c = torch.complex(numbers(B, T, H, N, seed=4), numbers(B, T, H, N, seed=5))
+    for system, u in (
+        (plain(reads=reads, D=numbers(1, 1, H, 1, seed=6)), drive()),
+        (plain(A=diag(c), reads=reads), drive()),
+        (plain(A=Dense(torch.diag_embed(c)), reads=reads), drive()),
+        (System(A=diag(c), B=Dense(numbers(1, 1, H, N, 4)), C=Dense(numbers(B, T, H, 4, N)), D=0.5, reads=reads), drive(4)),
+        (System(A=0.3 * I, B=I, C=I, D=diag(numbers(1, 1, H, N)), reads=reads), drive(N)),
+        (System(A=0.3 * I, B=Dense(numbers(1, 1, H, N, 4)), C=numbers(B, T, H, N), reads=reads), drive(4)),
+        (System(A=0.3 * I, B=numbers(B, T, H, N), C=Dense(numbers(1, 1, H, 4, N)), reads=reads), drive(1)),
+    ):
+        parts = system.dense_operators()
+        assert all(M.dim() == 5 for M in parts)
+        A, b, C, D = parts
+        operators = System(A=Dense(A), B=Dense(b), C=Dense(C), D=Dense(D), reads=reads)
+        y = scan(system, u)[0]
+        channels = [u] if system.input_is_vector else [u[..., p : p + 1] for p in range(u.shape[-1])]
+        found = torch.cat([scan(operators, v)[0] for v in channels], -1)
+        assert relative(found, y.to(found)) < EXACT
+
+
+def test_slices_and_steps():
+    system, u = plain(), drive()
+    whole = scan(system, u)
+    y, x = scan(system.slice(0, 4), u[:, :4])
+    assert_close(scan(system.slice(4, T), u[:, 4:], x), (whole[0][:, 4:], whole[1]), EXACT)
+    for t, step in enumerate(system.steps(T)):
+        assert torch.equal(step.A.M, system.at(t).A.M) and torch.equal(step.C, system.C[:, t])
+    constant = plain(A=0.5 * I, B=numbers(1, 1, H, N), C=numbers(1, 1, H, N))
+    assert constant.length == 1 and constant.slice(2, 4).length == 1 and torch.equal(constant.at(5).B, constant.B[:, 0])
+    assert (system.batch, system.length, system.heads, system.state_size) == (B, T, H, N)
+
+
+# --- its start -------------------------------------------------------------------------------------------------------
+
+
+@runs
+@pytest.mark.parametrize("reads", ["after", "before"])
+def test_the_initial_state_is_part_of_a_system(run, reads):
+    x0, u = numbers(B, H, N, P, seed=9), drive()
+    started, fresh = plain(x0=x0, reads=reads), plain(reads=reads)
+    assert_close(run(started, u), run(fresh, u, x0), EXACT)
+    other = numbers(B, H, N, P, seed=10)
+    assert_close(run(started, u, other), run(fresh, u, other), EXACT)  # a state that is given wins
+    assert relative(run(started, u)[0], run(fresh, u)[0]) > 1e-3
+
+
+@runs
+def test_no_steps_leave_the_state(run):
+    x0 = numbers(B, H, N, P, seed=9)
+    empty = System(A=0.5 * I, B=numbers(B, 0, H, N), C=numbers(B, 0, H, N), x0=x0)
+    y, x = run(empty, numbers(B, 0, H, P))
+    assert y.shape == (B, 0, H, P) and torch.equal(x, x0)
+
+
+@runs
+def test_a_state_of_one_number(run):
+    one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    y, x = run(System(A=0.5 * I, B=one, C=one, D=3.0), torch.ones(1, 1, 1, 1, dtype=torch.float64))
+    assert y.item() == 4 and x.item() == 1
+
+
+@runs
+def test_complex_states_of_real_inputs(run):
+    """A is complex where B, C and u are real: the state is complex, and so is y unless RealPart reads it."""
+    lam = torch.complex(numbers(1, 1, H, N) / 2, numbers(1, 1, H, N, seed=1) / 2)
+    for A in (diag(lam), Dense(torch.diag_embed(lam))):
+        system, u = plain(A=A), drive()
+        y, x = run(system, u)
+        z, outputs = torch.zeros(B, H, N, P, dtype=torch.complex128), []
+        for t in range(T):
+            z = lam[:, 0, ..., None] * z + system.B[:, t, ..., None] * u[:, t, :, None]
+            outputs.append((system.C[:, t, ..., None] * z).sum(-2))
+        assert relative(y, torch.stack(outputs, 1)) < EXACT and relative(x, z) < EXACT
+        assert relative(run(plain(A=A, C=RealPart(system.C)), u)[0], y.real) < EXACT
+
+
+@runs
+def test_single_precision_stays_single(run):
+    for name in ("gla", "lstm", "s4d", "softmax_attention"):
+        arch = ARCHITECTURES[name]
+        signals, u = sampled(arch, dtype=torch.float32)
+        y, _ = run(arch(**signals), u)
+        assert y.dtype == torch.float32
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+
+def mamba2(**sizes):
+    return ARCHITECTURES["mamba2"](**sampled(ARCHITECTURES["mamba2"], length=T, **sizes)[0])
+
+
+@runs
+@pytest.mark.parametrize(
+    "make, u, error, message",
+    [
+        (plain, numbers(B, T, H), ValueError, r"u should be \[B, T, H, p\], got shape \(2, 6, 2\)"),
+        (plain, numbers(B, T, H, P).long(), TypeError, "u should be floating point, got torch.int64"),
+        (plain, [1.0], TypeError, r"u should be a torch.Tensor \[B, T, H, p\], got list"),
+        (plain, numbers(B, T + 1, H, P), ValueError, "axis T of the drive u is 7, but 6 in"),
+        (plain, numbers(B + 1, T, H, P), ValueError, "axis B of the drive u is 3, but 2 in"),
+        (plain, numbers(B, T, 1, P), ValueError, "axis H of the drive u is 1, but 2 in"),
+        (plain, torch.zeros(B, T, H, P, device="meta"), ValueError, "u is on meta, the system on cpu"),
+        (mamba2, numbers(B, T, H + 1, P), ValueError, "axis H of the drive u is 3, but 2 in q"),
+        (lambda: mamba2(batch=1), numbers(B, T, H, P), ValueError, "axis B of the drive u is 2, but 1 in q"),
+        (lambda: ARCHITECTURES["s4d"](**sampled(ARCHITECTURES["s4d"], heads=1)[0]), drive(), ValueError, "axis H .* is 2, but 1 in dt"),
+        (lambda: plain(B=I, C=I), numbers(B, T, H, N + 1), ValueError, "vectors of size 3, but the last axis of the drive u is 4"),
+        (lambda: plain(C=I), drive(), ValueError, "u should have one channel, but the last axis of the drive u is 2"),
+        (lambda: plain(B=I, D=2.0), drive(N), ValueError, "D is a scalar, but y has 1 entries and u has 3"),
+        (lambda: ARCHITECTURES["gla"], drive(), TypeError, "expected a System, got Architecture; .* called with its signals"),
+        (lambda: ARCHITECTURES["lstm"](**sampled(ARCHITECTURES["lstm"], length=T)[0]), drive(N + 1), ValueError, "size 3"),
+    ],
+)
+def test_wrong_drives(run, make, u, error, message):
+    with pytest.raises(error, match=message):
+        run(make(), u)
+
+
+GOOD = {"gla": (B, H, N, P), "s4d": (B, H, N, P), "titans": (B, H, 2 * N, P), "softmax_attention": None, "lstm": None}
+
+
+@runs
+@pytest.mark.parametrize("name", GOOD)
+def test_wrong_states(run, name):
+    arch = ARCHITECTURES[name]
+    signals, u = sampled(arch)
+    system = arch(**signals)
+    good = run(system, u)[1]
+    if GOOD[name]:
+        assert tuple(good.shape) == GOOD[name]
+        for wrong in (good[:1], good[:, :, :1], good[..., :1], good[..., None]):
+            with pytest.raises(ValueError, match=r"state should be \[B, H, n, p\] = .*, got"):
+                run(system, u, wrong)
+            with pytest.raises(ValueError, match=r"state should be \[B, H, n, p\]"):
+                run(System(A=system.A, B=system.B, C=system.C, x0=wrong), u)
+        with pytest.raises(TypeError, match="state should be a tensor"):
+            run(system, u, (good, good))
+        return
+    with pytest.raises(TypeError, match="is the pair"):
+        run(system, u, good[0])
+    for wrong in ((good[0][:1], good[1]), (good[0], good[1][:1]), (good[1], good[0])):
+        with pytest.raises(ValueError, match="state should be"):
+            run(system, u, wrong)
+
+
+@pytest.mark.parametrize(
+    "changes, error, message",
+    [
+        ({"A": numbers(N, N)}, TypeError, "A must be an operator, .* got Tensor"),
+        ({"reads": "during"}, ValueError, 'reads is "after" or "before"'),
+        ({"B": I, "C": I, "normalised": True}, ValueError, "vector B and a vector C"),
+        ({"A": Scaled(0.5), "B": features.exp(numbers(N)), "C": features.exp(numbers(N))}, ValueError, "with A = I"),
+        ({"A": I, "B": features.exp(numbers(N))}, ValueError, "both B and C"),
+        ({"A": I, "B": features.exp(numbers(N)), "C": features.exp(numbers(N)), "D": 1.0}, ValueError, "D = 0"),
+        ({"A": I, "B": features.exp(numbers(N)), "C": features.exp(numbers(N)), "reads": "before"}, ValueError, "after"),
+    ],
+)
+def test_wrong_systems(changes, error, message):
+    with pytest.raises(error, match=message):
+        plain(**changes)
+
+
+def test_what_has_no_matrices_says_why():
+    for name, why in (("softmax_attention", "infinite features"), ("deltaproduct", "micro-steps"), ("lstm", "nonlinear readout")):
+        arch = ARCHITECTURES[name]
+        signals, u = sampled(arch)
+        with pytest.raises(ValueError, match=f"this one .*{why}"):
+            linear(arch, signals, u).dense_operators()
+    with pytest.raises(ValueError, match="not complex linear"):
+        ARCHITECTURES["s4d"](**sampled(ARCHITECTURES["s4d"])[0]).dense_operators()
+    with pytest.raises(ValueError, match="y has 4 entries and u has 1"):
+        plain(C=Dense(numbers(B, T, H, 4, N)), D=1.0).dense_operators()
+    with pytest.raises(ValueError, match="numbers only"):
+        System(A=I, B=I, C=I).dense_operators()
+    with pytest.raises(ValueError, match="varies over 6 steps: it has no kernel of length 3"):
+        plain().kernel(3)
+
+
+def test_dependence_of_a_system_without_an_architecture():
+    assert plain().dependence()["A"] == "unknown"
+    assert plain(A=I, B=numbers(1, 1, H, N), C=numbers(1, 1, H, N)).dependence()["A"] == "const"
