@@ -68,7 +68,6 @@ from .operators import (
     Sum,
     Writes,
     block,
-    dense,
     diag,
     outer,
 )
@@ -126,7 +125,6 @@ __all__ = [
     "convert",
     "decay",
     "Dense",
-    "dense",
     "diag",
     "Diagonal",
     "DiagonalPlusLowRank",

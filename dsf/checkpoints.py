@@ -81,7 +81,7 @@ def save_checkpoint(model: ByteModel, folder: str | Path, card: str) -> None:
 
     Raises TypeError for another module; ValueError for weights that load_checkpoint would refuse, or an empty card.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     if not isinstance(model, ByteModel):
         raise TypeError(f"save_checkpoint writes a ByteModel, got {type(model).__name__}")
@@ -92,7 +92,7 @@ def save_checkpoint(model: ByteModel, folder: str | Path, card: str) -> None:
     _check_weights(weights, model.config, "the model")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(weights, folder / _WEIGHTS, metadata={"format": "pt"})
+    (folder / _WEIGHTS).write_bytes(save(weights, metadata={"format": "pt"}))  # save_file would make it private
     (folder / _CONFIG).write_text(json.dumps(model.config, indent=2) + "\n", encoding="utf-8")
     (folder / _CARD).write_text(card, encoding="utf-8")
 

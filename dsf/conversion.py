@@ -158,8 +158,8 @@ def _refuse_above(tolerance: float | None, layer: ConvertedLayer, error: float) 
     if not error <= allowed:  # also refuses NaN
         rounding = " On a GPU, cuDNN may round to TF32: torch.backends.cudnn.allow_tf32 = False." * layer.output.is_cuda
         raise ConversionError(
-            f"{layer.path} is not reproduced: relative error {error:.1e}, allowed {allowed:.1e}. Is the module modified "
-            f"(hooks, pruning, quantisation), or does it diverge?{rounding} tolerance=... allows more"
+            f"{layer.path} is not reproduced: relative error {error:.1e}, allowed {allowed:.1e}. Is the module "
+            f"modified (hooks, pruning, quantisation), or does it diverge?{rounding} tolerance=... allows more"
         )
 
 

@@ -103,14 +103,14 @@ class ConvertedLayer:
         return y[0] if self.layout == "TF" else y.transpose(0, 1) if self.layout == "TBF" else y
 
     def verify(self, reset_every: int | None = None, method: str = "auto") -> float:
-        """Re-simulates the layer and compares output and final state with the module's: max |error| / max |value|.
+        """Re-simulates the layer against the module's output and final state: the largest max |error| / max |value|.
 
         reset_every: set the state to zero after every so many tokens, a control that must fail where memory matters.
         Works in blocks of time: needs little memory beside the recorded tensors.
         """
-        state, size = self.state, reset_every or BLOCK
-        if size < 1:
+        if reset_every is not None and reset_every < 1:
             raise ValueError(f"reset_every is a number of tokens, at least 1, got {reset_every}")
+        state, size = self.state, reset_every or BLOCK
         error, scale = self.output.new_zeros(()), self.output.new_zeros(())
         for start in range(0, self.length, size):
             y, after = self._run(self._steps(self.input, start, start + size), state, method)
@@ -118,11 +118,13 @@ class ConvertedLayer:
             error = torch.maximum(error, (y - tapped).abs().max())  # keeps NaN, which Python's max may lose
             scale = torch.maximum(scale, tapped.abs().max())
             state = None if reset_every else after
-        if self.final is not None and not reset_every:
-            x, y = after
-            for found, expected in ((x, self.final[0]), (self._project(y), self.final[1])):
-                error = torch.maximum(error, (found - expected).abs().max())
-        return (error / scale.clamp(min=torch.finfo(scale.dtype).tiny)).item() if scale > 0 else error.item()
+        worst = _relative(error, scale)
+        if self.final is None or reset_every:
+            return worst.item()
+        x, y = after
+        for found, expected in ((x, self.final[0]), (self._project(y), self.final[1])):
+            worst = torch.maximum(worst, _relative((found - expected).abs().max(), expected.abs().max()))
+        return worst.item()
 
     def visit(self, times: Iterable[int]) -> Iterator[tuple[int, Any, torch.Tensor, Any]]:
         """The recorded run at some steps, increasing: (t, system of that step alone, u_t [B, H, p], state before t).
@@ -174,3 +176,8 @@ class ConvertedLayer:
         size, where = f"n = {self.state_size}", ", from the end" if self.reverse else ""
         stages = f", then {', '.join(self.stages)}" if self.stages else ""
         return f"{self.path}: {self.architecture.title}, {size}, {self.length} steps{where}{stages}"
+
+
+def _relative(error: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """error / scale; the error itself where everything it is compared with is zero."""
+    return torch.where(scale == 0, error, error / scale)

@@ -26,7 +26,7 @@ def matrices(architecture: Architecture, n: int = 2) -> dict[str, sp.Matrix]:
     [             0, exp(log_gamma)]])
     """
     system = architecture.symbolic(n)
-    found = {"A": sp.Matrix(system.dense())}
+    found = {"A": system.dense()}
     size = found["A"].rows
     for name in "BCD":
         part = getattr(system, name)

@@ -36,6 +36,10 @@ class Operator(Node):
         """The transpose (no conjugate)."""
         raise NotImplementedError(f"{type(self).__name__} does not say what its transpose is")
 
+    def dense(self, n: int | None = None) -> Any:
+        """As a matrix [..., n, n], on symbols a sympy Matrix; n is needed where the operator fits any size (I, a I)."""
+        return as_matrix(dense(self, n))
+
     def scale(self, c: Any) -> Operator:
         return Composed(Scaled(c), self)
 
@@ -541,6 +545,11 @@ def dense(A: Operator, n: int | None = None, like: Any = None) -> Any:
     if isinstance(like, torch.Tensor):
         return A.apply(torch.eye(n, dtype=like.dtype, device=like.device))
     return A.apply(np.array(sp.eye(n).tolist(), dtype=object))
+
+
+def as_matrix(M: Any) -> Any:
+    """An array of symbols as a sympy Matrix; a tensor as it is."""
+    return sp.Matrix(M) if isinstance(M, np.ndarray) else M
 
 
 def dependence(x: Any) -> str:

@@ -245,7 +245,7 @@ def describe_system(system: System) -> str:
         sizes = f"B={system.batch} T={system.length} H={system.heads} n={system.state_size} {known[0].dtype}"
         head[0] += f": {sizes.replace('torch.', '')}"
     elif leaves(system.A) and not known and not _on_bounds_or_names(system):
-        head += [f"  A = {sp.Matrix(system.dense())}"]
+        head += [f"  A = {system.dense()}"]
     depends = system.dependence()
     shapes = _shapes(system)
     if known and not isinstance(system.B, Features):  # on tensors n is a number
@@ -262,7 +262,7 @@ def _on_bounds_or_names(system: System) -> bool:
 def system_latex(system: System) -> str | None:
     """LaTeX of a system on symbols (its matrices) or of its architecture's equations."""
     if not _on_bounds_or_names(system) and not any(isinstance(value(leaf), torch.Tensor) for leaf in system.leaves):
-        return rf"$\displaystyle A = {sp.latex(sp.Matrix(system.dense()))}$"
+        return rf"$\displaystyle A = {sp.latex(system.dense())}$"
     return architecture_latex(system.architecture) if system.architecture else None
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from .features import Features
-from .operators import Identity, Operator, RealPart, Writes, dense, dependence, is_square, rows
+from .operators import Identity, Operator, RealPart, Writes, as_matrix, dense, dependence, is_square, rows
 from .tree import leaves, tree_map, tree_steps
 from .values import Bound, MatrixBound, column, is_zero, value
 
@@ -147,9 +147,9 @@ class System:
         return self.map(lambda leaf: leaf[:, start:stop] if leaf.shape[1] > 1 else leaf)
 
     def dense(self) -> Any:
-        """A as matrices [..., n, n], in the reading of the leaves (sympy: a Matrix is `sp.Matrix(system.dense())`)."""
+        """A as matrices [..., n, n]; on symbols a sympy Matrix."""
         known = [value(leaf) for leaf in self.leaves if isinstance(leaf, (torch.Tensor, np.ndarray))]
-        return dense(self.A, self.state_size, next((x for x in known if _is_float(x)), None))
+        return as_matrix(dense(self.A, self.state_size, next((x for x in known if _is_float(x)), None)))
 
     def dense_operators(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """A [B, T, H, n, n], B [.., n, m], C [.., r, n], D [.., r, m] as matrices, of size 1 where an axis does not vary.

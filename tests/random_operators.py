@@ -34,7 +34,7 @@ def matrix_bound(kind, steps=0):
         "spd": MatrixBound(Interval(0.5, 2), 2.0, True),
         "symmetric": MatrixBound(Interval(-1, 2), 2.0, True),
         "contraction": MatrixBound(disc(1), 1.0),
-        "triangular": MatrixBound(Interval(-1, 0.5)),
+        "triangular": MatrixBound(Interval(-1, 0.5), 4.0),
         "rotation": MatrixBound(Polar(Interval(1, 1)), 1.0),
         "free": MatrixBound(dsf.Complex),
     }[kind]
@@ -51,7 +51,9 @@ def matrix(kind, *shape, generator):
         lo, hi = {"psd": (0, 1), "spd": (0.5, 2), "symmetric": (-1, 2)}[kind]
         return (q * (lo + (hi - lo) * ends)[..., None, :]) @ q.mT
     if kind == "triangular":
-        return x.triu(1) + torch.diag_embed(-1 + 1.5 * ends)
+        above = x.triu(1)
+        size = torch.linalg.matrix_norm(above, 2, keepdim=True).clamp(min=1e-300)
+        return 3 * above / size + torch.diag_embed(-1 + 1.5 * ends)
     if kind == "rotation":
         return q
     return x / torch.linalg.matrix_norm(x, 2, keepdim=True) if kind == "contraction" else x
@@ -74,12 +76,12 @@ class Signals:
         values |= {k: Dense(matrix_bound(kind, steps)) for k, kind in self.matrices.items()}
         return values | {"p": dsf.Each(dsf.Index, steps).bound()}
 
-    def samples(self, count, n, steps=0, seed=0):
+    def samples(self, count, n, steps=0, seed=0, ends=0.2):
         generator = torch.Generator().manual_seed(seed)
         sizes, dtype = {"B": count, "T": 1, "H": 1, "n": n}, torch.complex128 if self.complex else torch.float64
         values = {}
         for k, d in self.domains.items():
-            x = dsf.Each(d, steps).sample(sizes, generator=generator, ends=0.2)[:, 0, 0]
+            x = dsf.Each(d, steps).sample(sizes, generator=generator, ends=ends)[:, 0, 0]
             x = x if d.unit or not isinstance(d.set, Interval) else x.clamp(-LARGEST, LARGEST)
             values[k] = (x if d.own_axes else x[..., None]).to(dtype)
         lead = (count, *((steps,) if steps else ()))

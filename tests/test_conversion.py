@@ -109,6 +109,13 @@ def test_a_layer_runs_on_an_input_it_has_not_seen(kind):
         torch.testing.assert_close(conversion.layers[path].simulate(fresh), expected, rtol=0, atol=EXACT)
 
 
+def test_a_module_that_returns_zeros():
+    module = made("relu")
+    for weight in module.parameters():
+        weight.data.zero_()
+    assert dsf.convert(module, torch.randn(5, 1, 4).double()).errors == {"layer0": 0.0}
+
+
 def test_float32_and_half_precision():
     x = torch.randn(2, 40, 4)
     module = made("gru", batch_first=True)
@@ -473,7 +480,7 @@ def test_inputs_of_a_layer_are_compared_with_its_own():
     started = dsf.convert(made("gru"), (X, torch.zeros(1, 2, 6).double())).layers["layer0"]
     with pytest.raises(ValueError, match=r"batch of 2, but x has a batch of 1; pass state="):
         started.simulate(X[:, :1])
-    with pytest.raises(ValueError, match="reset_every is a number of tokens, at least 1, got -1"):
-        layer.verify(reset_every=-1)
+    with pytest.raises(ValueError, match="reset_every is a number of tokens, at least 1, got 0"):
+        layer.verify(reset_every=0)
     with pytest.raises(ValueError, match="tolerance is a relative error"):
         dsf.convert(made("gru"), X, tolerance=0)

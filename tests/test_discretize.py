@@ -8,7 +8,8 @@ import torch
 from helpers import numbers, relative
 
 import dsf
-from dsf import Dense, Diagonal, bilinear, dense, diag, gbt, zoh
+from dsf import Dense, Diagonal, bilinear, diag, gbt, zoh
+from dsf.operators import dense
 from dsf.enclosures import enclose
 from dsf.sets import Interval, inf
 from dsf.values import Log, MatrixBound, value

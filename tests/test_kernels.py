@@ -216,8 +216,9 @@ def test_an_initial_state_belongs_to_the_system():
     system = replace(gated(**signals), x0=x0)
     for backend in ("auto", "reference", "sequential"):
         assert close(dsf.simulate(system, u, backend=backend)[0], scan(gated(**signals), u, x0)[0], EXACT)
-    with pytest.raises(ValueError, match="the state should be"):
-        dsf.simulate(replace(system, x0=x0[:1]), u)
+    for run in (dsf.simulate, scan):
+        with pytest.raises(ValueError, match="the state should be"):
+            run(replace(system, x0=x0[:1]), u)
 
 
 def test_numbers_as_decays():

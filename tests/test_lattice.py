@@ -172,6 +172,13 @@ def test_micro_steps_refuse_a_direct_way():
         dsf.microsteps(dsf.System(A=dsf.I - outer(token(J, N)), B=token(J, N), C=token(1, N), D=token(1, 1)))
 
 
+def test_a_vector_leaf_is_found_also_among_matrices():
+    M, d = token(N, N), token(N, seed=1)
+    assert vector_like(dsf.System(A=dsf.I, B=dsf.Dense(M), C=dsf.I)).shape == (B, T, H, N)
+    assert vector_like(dsf.System(A=dsf.Dense(M) @ dsf.diag(d), B=dsf.I, C=dsf.I)).shape == (B, T, H, N)
+    assert vector_like(dsf.System(A=dsf.diag(d) @ dsf.Dense(M), B=dsf.I, C=dsf.I)) is d
+
+
 def test_a_system_of_numbers_only_has_no_vector():
     with pytest.raises(ValueError, match="no signals"):
         vector_like(dsf.System(A=dsf.I, B=dsf.I, C=dsf.I))

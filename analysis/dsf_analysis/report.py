@@ -80,7 +80,7 @@ class LayerReport:
 
     def cells(self) -> tuple[str, ...]:
         """One row of a table for the reader."""
-        times = ", ".join(f"{t:.3g}" if math.isfinite(t) else "none: >= 1" for _, t in self._time_constants())
+        times = ", ".join(f"{t:.3g}" if math.isfinite(t) else "no decay" for _, t in self._time_constants())
         control = "-" if self.control is None else f"{self.control:.1e} (every {self.reset_every})"
         moduli = "{:.3g} .. {:.3g}".format(*self.moduli)
         what = self.structure + ", reads y_{t-1}" * self.feedback
