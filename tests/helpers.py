@@ -47,8 +47,9 @@ def sampled(arch, *, batch=2, length=7, heads=2, n=3, p=2, seed=0, **more):
 
 
 def at_times(arch, signals, cut):
-    """The signals with `cut` applied to those that vary in time."""
-    return {k: x if arch.signals[k].const else cut(x) for k, x in signals.items()}
+    """The signals, where those that vary in time are sliced by `cut`, or changed by it if it is a function."""
+    change = (lambda x: x[:, cut]) if isinstance(cut, slice) else cut
+    return {k: x if arch.signals[k].const else change(x) for k, x in signals.items()}
 
 
 def linear(arch, signals, u):

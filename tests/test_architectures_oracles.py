@@ -7,12 +7,12 @@ import math
 
 import pytest
 import torch
-from helpers import flat, generator, numbers, relative, sampled
-from oracles import ORACLES
 from torch.nn import functional as F
 
 import dsf
 from dsf.reference import scan
+from helpers import flat, generator, numbers, relative, sampled
+from oracles import ORACLES
 
 EXACT = 1e-10  # fp64, relative
 MODULES = 1e-12  # fp64 against torch.nn, relative

@@ -5,11 +5,11 @@ import builtins
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close, numbers, relative, sampled
 
 import dsf
 from dsf import Dense, I, RealPart, System, diag
 from dsf.reference import scan
+from helpers import assert_close, numbers, relative, sampled
 
 EXACT = 1e-10
 B, T, H, N = 2, 9, 2, 3
@@ -21,7 +21,11 @@ TIME_INVARIANT = ["s4d", "lssl"]
 def built():
     """Systems of every combination of vectors and operators in B and C."""
     a, c = numbers(B, T, H, N, N) / 3, torch.complex(numbers(B, T, H, N, seed=1), numbers(B, T, H, N, seed=2))
-    b, in_, out = numbers(1, 1, H, N, seed=3), Dense(numbers(1, 1, H, N, 4, seed=4)), Dense(numbers(B, T, H, 4, N, seed=5))
+    b, in_, out = (
+        numbers(1, 1, H, N, seed=3),
+        Dense(numbers(1, 1, H, N, 4, seed=4)),
+        Dense(numbers(B, T, H, 4, N, seed=5)),
+    )
     d = numbers(B, T, H, 1, seed=6)
     return {
         "channels": (System(A=Dense(a), B=b, C=c.real, D=d), 2),
@@ -67,7 +71,9 @@ def test_there_and_back():
     u = numbers(1, T, 1, width, seed=8)
     assert_close(scan(back, u), scan(one, u), EXACT)
     assert all(torch.equal(a[0, 0, 0], b) for a, b in zip(back.to_control().dense_operators(), matrices, strict=True))
-    assert all(M.dtype == torch.float64 for M in System.from_control(tuple(M.float() for M in matrices)).dense_operators())
+    assert all(
+        M.dtype == torch.float64 for M in System.from_control(tuple(M.float() for M in matrices)).dense_operators()
+    )
     singular = System.from_control((np.zeros((2, 2)), np.ones((2, 1)), np.ones((1, 2)), np.zeros((1, 1))))
     assert scan(singular, torch.ones(1, 3, 1, 1, dtype=torch.float64))[0].flatten().tolist() == [0, 2, 2]
 
@@ -127,7 +133,11 @@ def test_what_python_control_cannot_hold():
     [
         ("A", TypeError, "StateSpace or a tuple"),
         ((np.eye(2), np.ones((2, 1)), np.ones((1, 2))), TypeError, "StateSpace or a tuple"),
-        ((np.eye(2), np.ones((3, 1)), np.ones((1, 2)), np.zeros((1, 1))), ValueError, "B should be 2 x 1 .* got \\(3, 1\\)"),
+        (
+            (np.eye(2), np.ones((3, 1)), np.ones((1, 2)), np.zeros((1, 1))),
+            ValueError,
+            "B should be 2 x 1 .* got \\(3, 1\\)",
+        ),
         ((np.eye(2), np.ones((2, 1)), np.ones((1, 3)), np.zeros((1, 1))), ValueError, "C should be 1 x 2"),
         ((np.eye(2), np.ones((2, 1)), np.ones((1, 2)), np.zeros((2, 2))), ValueError, "D should be 1 x 1"),
         ((np.eye(2) * np.nan, np.ones((2, 1)), np.ones((1, 2)), np.zeros((1, 1))), ValueError, "A holds NaN"),

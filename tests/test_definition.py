@@ -2,13 +2,29 @@
 
 import pytest
 import torch
-from helpers import assert_close, sampled
 
 import dsf
-from dsf import Each, First, I, Matrix, Param, Previous, Scalar, Shared, System, Unit, Vector, architecture, decay, diag, outer
+from dsf import (
+    Each,
+    First,
+    I,
+    Matrix,
+    Param,
+    Previous,
+    Scalar,
+    Shared,
+    System,
+    Unit,
+    Vector,
+    architecture,
+    decay,
+    diag,
+    outer,
+)
 from dsf.enclosures import enclose
 from dsf.reference import scan
 from dsf.sets import Interval
+from helpers import assert_close, sampled
 
 deltanet = dsf.architecture_named("deltanet")
 
@@ -116,7 +132,11 @@ def call(**changes):
         ({"beta": torch.rand(2, 7, 1)}, ValueError, "axis H of beta is 1, but 2 in q"),
         ({"k": torch.rand(2, 7, 2, 1)}, ValueError, "axis n of k is 1, but 3 in q"),
         ({"beta": torch.rand(2, 7, 2, 1)}, ValueError, r"beta should be \[B, T, H\], got shape \(2, 7, 2, 1\)"),
-        ({"beta": torch.ones(2, 7, 2, dtype=torch.int64)}, TypeError, "beta should be a floating-point tensor, got torch.int64"),
+        (
+            {"beta": torch.ones(2, 7, 2, dtype=torch.int64)},
+            TypeError,
+            "beta should be a floating-point tensor, got torch.int64",
+        ),
         ({"beta": torch.ones(2, 7, 2, device="meta")}, ValueError, "beta is on meta, but q on cpu"),
     ],
 )

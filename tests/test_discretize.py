@@ -5,14 +5,14 @@ import pytest
 import scipy.signal
 import sympy as sp
 import torch
-from helpers import numbers, relative
 
 import dsf
 from dsf import Dense, Diagonal, bilinear, diag, gbt, zoh
-from dsf.operators import dense
 from dsf.enclosures import enclose
+from dsf.operators import dense
 from dsf.sets import Interval, inf
 from dsf.values import Log, MatrixBound, value
+from helpers import numbers, relative
 
 EXACT = 1e-11  # fp64 against scipy, relative
 N = 3
@@ -34,7 +34,9 @@ def scipys(A, b, dt, options):
     for M, v, step in zip(A.reshape(-1, N, N), b.reshape(-1, N), dt.reshape(-1), strict=True):
         system = (M.numpy(), v[:, None].numpy(), np.zeros((1, N)), np.zeros((1, 1)))
         pairs.append([torch.tensor(part) for part in scipy.signal.cont2discrete(system, step.item(), **options)[:2]])
-    return torch.stack([a for a, _ in pairs]).reshape(*lead, N, N), torch.stack([b[:, 0] for _, b in pairs]).reshape(*lead, N)
+    return torch.stack([a for a, _ in pairs]).reshape(*lead, N, N), torch.stack([b[:, 0] for _, b in pairs]).reshape(
+        *lead, N
+    )
 
 
 def assert_same(rule, A, b, dt, M=None, tolerance=EXACT):
@@ -61,7 +63,11 @@ def test_diagonals_and_matrices_are_scipys(rule, time):
 @every_rule
 def test_a_token_dependent_write_beside_a_constant_step(rule):
     """b varies in time, A and dt do not."""
-    A, dt, b = numbers(1, 1, 2, N, N, seed=4), torch.full((1, 1, 2, 1), 0.3, dtype=torch.float64), numbers(2, 5, 2, N, seed=5)
+    A, dt, b = (
+        numbers(1, 1, 2, N, N, seed=4),
+        torch.full((1, 1, 2, 1), 0.3, dtype=torch.float64),
+        numbers(2, 5, 2, N, seed=5),
+    )
     assert_same(rule, Dense(A), b, dt)
     assert_same(rule, Diagonal(-A[..., 0].abs() - 0.1), b, dt)
 
@@ -116,10 +122,18 @@ def test_symbols_are_the_numbers_at_n_2(rule, form):
     d, M = dsf.Vector.symbols("a", n), dsf.Matrix.symbols("m", n)
     M[0, 1] = sp.Integer(0)  # triangular, as HiPPO's
     b, dt = dsf.Vector.symbols("b", n), dsf.Scalar.symbols("dt", n)
-    point = dict(zip([*d, *M.ravel()[M.ravel() != 0], *b, *dt], map(sp.Rational, (-1, -0.5, -2, 0.25, -0.75, 1, 3, 0.5)), strict=True))
+    point = dict(
+        zip(
+            [*d, *M.ravel()[M.ravel() != 0], *b, *dt],
+            map(sp.Rational, (-1, -0.5, -2, 0.25, -0.75, 1, 3, 0.5)),
+            strict=True,
+        )
+    )
 
     def numeric(x):
-        return torch.tensor(np.array(sp.Matrix(x).subs(point).evalf(20).tolist(), dtype=float)).reshape(1, 1, 1, *x.shape)
+        return torch.tensor(np.array(sp.Matrix(x).subs(point).evalf(20).tolist(), dtype=float)).reshape(
+            1, 1, 1, *x.shape
+        )
 
     make = RULES[rule][0]
     step, write = make(diag(d) if form == "diagonal" else Dense(M), b, dt)

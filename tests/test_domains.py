@@ -5,7 +5,6 @@ import math
 import pytest
 import sympy as sp
 import torch
-from helpers import generator, sampled
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ import dsf
 from dsf import Each, First, Fixed, Index, Matrix, Param, Prefix, Scalar, Shared, Unit, Vector, Window
 from dsf.sets import Interval, annulus, arc, disc, inf, pi
 from dsf.values import Bound, MatrixBound
+from helpers import generator, sampled
 
 ARCHITECTURES = dict(dsf.architectures())
 every = pytest.mark.parametrize("name", ARCHITECTURES)

@@ -5,8 +5,6 @@ signals (ends of domains among them) at n = 1..4: eigenvalues inside the set, 2-
 real and equal to the transpose. The errors of a numerical eigenvalue depend on how defective the matrix is: see `room`.
 """
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -18,54 +16,10 @@ from dsf.enclosures import enclose
 from dsf.operators import Reflection, dense
 from dsf.sets import Rectangle, annulus, arc, disc, inf
 from dsf.values import Bound
+from eigenvalue_checks import assert_encloses, distance, room
 from random_operators import Signals, blocks, evaluate, leaves, matrix_bound, operators, products, signals
 
 SAMPLES = 24
-ROUNDING = 1e-11  # of the entries of a sampled matrix, relative to its norm: it is a product of several factors
-
-
-def distance(z, part):
-    """How far the complex numbers z (an array) lie from a set."""
-
-    def beyond(x, s):
-        return np.maximum(np.maximum(s.lo - x, x - s.hi), 0.0)
-
-    if isinstance(part, Interval):
-        return np.hypot(beyond(z.real, part), z.imag)
-    if isinstance(part, Rectangle):
-        return np.hypot(beyond(z.real, part.re), beyond(z.imag, part.im))
-    radial = beyond(np.abs(z), part.r)
-    if part.full:
-        return radial
-    ends = np.exp(1j * np.array([part.theta.lo, part.theta.hi]))  # the two rays that bound the sector
-    along = np.clip((z[..., None] * ends.conj()).real, part.r.lo, min(part.r.hi, 1e300))
-    turned = np.angle(z * ends[0].conj()) % (2 * np.pi)  # 0 .. 2 pi, from the first ray on
-    inside = turned <= part.theta.hi - part.theta.lo
-    return np.where(inside, radial, np.abs(z[..., None] - along * ends).min(-1))
-
-
-def room(A, vectors):
-    """How wrong a numerical eigenvalue may be: eps |A| times its condition number, at most |A| eps^(1/n)."""
-    n, size = A.shape[-1], torch.linalg.matrix_norm(A, 2).clamp(min=1.0)[:, None]
-    left, failed = torch.linalg.inv_ex(vectors)
-    condition = torch.linalg.vector_norm(left, dim=-1) * torch.linalg.vector_norm(vectors, dim=-2)
-    condition = torch.where(torch.isfinite(condition) & (failed == 0)[:, None], condition, math.inf)
-    return torch.minimum(10 * ROUNDING * size * condition, 2 * size * ROUNDING ** (1 / n))
-
-
-def assert_encloses(found, A, n):
-    """The three facts hold for the matrices A [..., n, n]."""
-    A = A.reshape(-1, *A.shape[-2:]).to(torch.complex128)
-    assert A.shape[-1] == n and torch.isfinite(A).all()
-    values, vectors = torch.linalg.eig(A)
-    away = np.min([distance(values.numpy(), part) for part in found.parts], 0)
-    outside = torch.from_numpy(away) > room(A, vectors)
-    assert not outside.any(), f"{values[outside][:3]} outside {found.parts} ({found.lemmas})"
-    size = torch.linalg.matrix_norm(A, 2)
-    assert (size <= found.norm * (1 + 1e-9) + 1e-9).all(), f"|A| = {size.max()} above {found.norm} ({found.lemmas})"
-    if found.symmetric:
-        slack = 1e-9 * size.max().clamp(min=1.0)
-        assert (A.imag.abs() <= slack).all() and ((A - A.mT).abs() <= slack).all(), f"not symmetric ({found.lemmas})"
 
 
 def check(tree, pool, sizes=(1, 2, 3, 4), copies=1, steps=0, samples=SAMPLES, ends=0.2):

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from helpers import assert_close, at_times, numbers, relative, sampled
 
 import dsf
 from dsf import Drive, I, Matrix, Param, Previous, System, architecture, tanh
 from dsf.feedback import Feedback
 from dsf.reference import scan
+from helpers import assert_close, at_times, numbers, relative, sampled
 
 EXACT = 1e-10
 STEP = 1e-6
@@ -32,7 +32,9 @@ def run(name, **sizes):
 
 def states(arch, signals, u, start=None):
     """x_t and y_t at every t, as [B, T, H, n], from runs of every length."""
-    found = [scan(arch(**at_times(arch, signals, lambda x: x[:, :t])), u[:, :t], start)[1] for t in range(1, u.shape[1] + 1)]
+    found = [
+        scan(arch(**at_times(arch, signals, slice(t))), u[:, :t], start)[1] for t in range(1, u.shape[1] + 1)
+    ]
     return torch.stack([x[..., 0] for x, _ in found], 1), torch.stack([y for _, y in found], 1)
 
 
@@ -149,4 +151,6 @@ def test_elman_at_an_argument_of_zero():
     assert y.abs().max() == 0
     (g,) = torch.autograd.grad(y.sum(), R)
     assert g.abs().max() == 0
-    assert torch.equal(elman(R=R).jacobian(0, elman(R=R).zero_state(u), 0 * u[:, 0])[..., :3, :3].detach()[0], R.detach())
+    assert torch.equal(
+        elman(R=R).jacobian(0, elman(R=R).zero_state(u), 0 * u[:, 0])[..., :3, :3].detach()[0], R.detach()
+    )

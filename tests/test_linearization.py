@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from helpers import numbers, relative, sampled
 
 import dsf
 from dsf import linearize
 from dsf.linearization import Linearization
 from dsf.reference import scan
+from helpers import numbers, relative, sampled
 
 EXACT = 1e-12
 STEP, FINITE_DIFFERENCES = 1e-6, 1e-7
@@ -51,7 +51,10 @@ def test_jacobians_are_finite_differences_along_the_trajectory(name):
                 wrt = 0 if part in "AC" else 1
                 columns = []
                 for e in STEP * torch.eye((N, M)[wrt], dtype=torch.float64):
-                    ends = [step(*(z + s * e if i == wrt else z for i, z in enumerate((x, u[b, t]))))[index] for s in (1, -1)]
+                    ends = [
+                        step(*(z + s * e if i == wrt else z for i, z in enumerate((x, u[b, t]))))[index]
+                        for s in (1, -1)
+                    ]
                     columns.append((ends[0] - ends[1]).reshape(-1) / (2 * STEP))
                 found = getattr(line.system, part).M[b, t, 0].detach()
                 assert relative(found, torch.stack(columns, -1).detach()) < FINITE_DIFFERENCES, (part, t)
@@ -75,7 +78,9 @@ def test_a_linear_system_is_its_own_linearization():
     signals, u = sampled(arch, batch=1, heads=1, n=N, p=1)
     system = arch(**signals)
     A, b, c, d = system.at(0).A.M[0, 0], system.B[0, 0, 0], system.C[0, 0, 0], system.D[0, 0, 0]
-    line = linearize(lambda x, v: (A @ x + b * v, c @ (A @ x + b * v) + d * v), torch.zeros(N, dtype=torch.float64), u[0, :, 0])
+    line = linearize(
+        lambda x, v: (A @ x + b * v, c @ (A @ x + b * v) + d * v), torch.zeros(N, dtype=torch.float64), u[0, :, 0]
+    )
     control = system.to_control()
     for found, expected in zip(line.system.dense_operators(), control.dense_operators(), strict=True):
         assert relative(found, expected.expand_as(found)) < EXACT

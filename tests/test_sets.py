@@ -195,7 +195,9 @@ def test_arguments_are_compared_modulo_a_turn(turns):
     assert cmath.exp(2.9j) not in s and cmath.exp(4.1j) not in s
 
 
-@pytest.mark.parametrize("make", [lambda: Interval(1, 0), lambda: Interval(math.nan, 1), lambda: Polar(Interval(-1, 1))])
+@pytest.mark.parametrize(
+    "make", [lambda: Interval(1, 0), lambda: Interval(math.nan, 1), lambda: Polar(Interval(-1, 1))]
+)
 def test_what_is_no_set_is_refused(make):
     with pytest.raises(ValueError, match="interval needs|modulus is"):
         make()

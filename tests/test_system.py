@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from helpers import assert_close, linear, numbers, relative, sampled
 
 import dsf
 from dsf import Dense, I, RealPart, Scaled, Shift, System, diag, features
 from dsf.reference import scan
+from helpers import assert_close, linear, numbers, relative, sampled
 
 EXACT = 1e-10
 B, T, H, N, P = 2, 6, 2, 3, 2
@@ -59,7 +59,10 @@ def test_dense_operators_run_as_the_system_does(reads):
         (plain(reads=reads, D=numbers(1, 1, H, 1, seed=6)), drive()),
         (plain(A=diag(c), reads=reads), drive()),
         (plain(A=Dense(torch.diag_embed(c)), reads=reads), drive()),
-        (System(A=diag(c), B=Dense(numbers(1, 1, H, N, 4)), C=Dense(numbers(B, T, H, 4, N)), D=0.5, reads=reads), drive(4)),
+        (
+            System(A=diag(c), B=Dense(numbers(1, 1, H, N, 4)), C=Dense(numbers(B, T, H, 4, N)), D=0.5, reads=reads),
+            drive(4),
+        ),
         (System(A=0.3 * I, B=I, C=I, D=diag(numbers(1, 1, H, N)), reads=reads), drive(N)),
         (System(A=0.3 * I, B=Dense(numbers(1, 1, H, N, 4)), C=numbers(B, T, H, N), reads=reads), drive(4)),
         (System(A=0.3 * I, B=numbers(B, T, H, N), C=Dense(numbers(1, 1, H, 4, N)), reads=reads), drive(1)),
@@ -159,12 +162,32 @@ def mamba2(**sizes):
         (plain, torch.zeros(B, T, H, P, device="meta"), ValueError, "u is on meta, the system on cpu"),
         (mamba2, numbers(B, T, H + 1, P), ValueError, "axis H of the drive u is 3, but 2 in q"),
         (lambda: mamba2(batch=1), numbers(B, T, H, P), ValueError, "axis B of the drive u is 2, but 1 in q"),
-        (lambda: ARCHITECTURES["s4d"](**sampled(ARCHITECTURES["s4d"], heads=1)[0]), drive(), ValueError, "axis H .* is 2, but 1 in dt"),
-        (lambda: plain(B=I, C=I), numbers(B, T, H, N + 1), ValueError, "vectors of size 3, but the last axis of the drive u is 4"),
+        (
+            lambda: ARCHITECTURES["s4d"](**sampled(ARCHITECTURES["s4d"], heads=1)[0]),
+            drive(),
+            ValueError,
+            "axis H .* is 2, but 1 in dt",
+        ),
+        (
+            lambda: plain(B=I, C=I),
+            numbers(B, T, H, N + 1),
+            ValueError,
+            "vectors of size 3, but the last axis of the drive u is 4",
+        ),
         (lambda: plain(C=I), drive(), ValueError, "u should have one channel, but the last axis of the drive u is 2"),
         (lambda: plain(B=I, D=2.0), drive(N), ValueError, "D is a scalar, but y has 1 entries and u has 3"),
-        (lambda: ARCHITECTURES["gla"], drive(), TypeError, "expected a System, got Architecture; .* called with its signals"),
-        (lambda: ARCHITECTURES["lstm"](**sampled(ARCHITECTURES["lstm"], length=T)[0]), drive(N + 1), ValueError, "size 3"),
+        (
+            lambda: ARCHITECTURES["gla"],
+            drive(),
+            TypeError,
+            "expected a System, got Architecture; .* called with its signals",
+        ),
+        (
+            lambda: ARCHITECTURES["lstm"](**sampled(ARCHITECTURES["lstm"], length=T)[0]),
+            drive(N + 1),
+            ValueError,
+            "size 3",
+        ),
     ],
 )
 def test_wrong_drives(run, make, u, error, message):
@@ -208,7 +231,11 @@ def test_wrong_states(run, name):
         ({"A": Scaled(0.5), "B": features.exp(numbers(N)), "C": features.exp(numbers(N))}, ValueError, "with A = I"),
         ({"A": I, "B": features.exp(numbers(N))}, ValueError, "both B and C"),
         ({"A": I, "B": features.exp(numbers(N)), "C": features.exp(numbers(N)), "D": 1.0}, ValueError, "D = 0"),
-        ({"A": I, "B": features.exp(numbers(N)), "C": features.exp(numbers(N)), "reads": "before"}, ValueError, "after"),
+        (
+            {"A": I, "B": features.exp(numbers(N)), "C": features.exp(numbers(N)), "reads": "before"},
+            ValueError,
+            "after",
+        ),
     ],
 )
 def test_wrong_systems(changes, error, message):
@@ -217,7 +244,11 @@ def test_wrong_systems(changes, error, message):
 
 
 def test_what_has_no_matrices_says_why():
-    for name, why in (("softmax_attention", "infinite features"), ("deltaproduct", "micro-steps"), ("lstm", "nonlinear readout")):
+    for name, why in (
+        ("softmax_attention", "infinite features"),
+        ("deltaproduct", "micro-steps"),
+        ("lstm", "nonlinear readout"),
+    ):
         arch = ARCHITECTURES[name]
         signals, u = sampled(arch)
         with pytest.raises(ValueError, match=f"this one .*{why}"):

@@ -2,11 +2,26 @@
 
 import pytest
 import torch
-from helpers import assert_close, numbers, relative, sampled
 
 import dsf
-from dsf import Dense, Each, First, I, RealPart, Scalar, System, Unit, Vector, architecture, decay, diag, microsteps, outer
+from dsf import (
+    Dense,
+    Each,
+    First,
+    I,
+    RealPart,
+    Scalar,
+    System,
+    Unit,
+    Vector,
+    architecture,
+    decay,
+    diag,
+    microsteps,
+    outer,
+)
 from dsf.reference import scan
+from helpers import assert_close, numbers, relative, sampled
 
 EXACT = 1e-10
 B, T, H, N, P = 2, 6, 2, 3, 2
@@ -103,7 +118,9 @@ def test_both_directions(name, join):
 
 
 @pytest.mark.parametrize("floor", [None, 1.0])
-@pytest.mark.parametrize("name", ["linear_attention", "retnet", "deltanet", "rwkv6", "deltaproduct", "softmax_attention"])
+@pytest.mark.parametrize(
+    "name", ["linear_attention", "retnet", "deltanet", "rwkv6", "deltaproduct", "softmax_attention"]
+)
 def test_normalised_divides_by_the_run_on_ones(name, floor):
     arch = dsf.architecture_named(name)
     positive = {k: Vector(0.1, dsf.inf) for k in ("q", "k", "r") if k in arch.signals and not arch.signals[k].unit}
@@ -136,7 +153,7 @@ def test_microsteps_with_a_first_decay_and_three_steps():
     """Gated DeltaProduct: one decay per token, then J = 3 delta steps."""
 
     @architecture("Gated DeltaProduct", register=False)
-    def gated(q=Vector, g=First(dsf.LogDecay), k=Each(Unit, 3), beta=Each(Scalar(0, 2), 3)):
+    def gated(q=Vector, g=dsf.First(dsf.LogDecay), k=Each(Unit, 3), beta=Each(Scalar(0, 2), 3)):
         return microsteps(System(A=decay(g) * (I - beta * outer(k)), B=beta * k, C=q))
 
     signals, u = sampled(gated)

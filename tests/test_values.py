@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import sympy as sp
 import torch
-from helpers import numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from dsf import sets
 from dsf.functions import inner, known, real, stack
 from dsf.sets import Interval, annulus, disc, inf
 from dsf.values import Bound, Log, MatrixBound, as_bound, is_one, is_zero, plus, times, value, widest
+from helpers import numbers
 
 ROUNDING = 1e-12  # relative, of two ways to compute the same number in fp64
 N = 3  # entries of a vector
@@ -51,14 +51,20 @@ def signals(draw):
         x = np.array([draw(st.one_of(st.sampled_from([0.0, 1.0, -1.0]), st.floats(-3, 3))) for _ in range(size)])
         lo, hi = x.min() - draw(st.sampled_from([0, 0.5])), x.max() + draw(st.sampled_from([0, 1.0, inf]))
         length2 = float((x * x).sum())
-        norm2 = draw(st.sampled_from([Interval(length2, length2), Interval(length2 / 2, 2 * length2), Interval(0, inf)]))
+        norm2 = draw(
+            st.sampled_from([Interval(length2, length2), Interval(length2 / 2, 2 * length2), Interval(0, inf)])
+        )
         dependence = draw(st.sampled_from(["const", "token", "prefix"]))
         out.append(Pair(Bound(Interval(lo, hi), norm2 if size > 1 else None, dependence), x))
     return out
 
 
 def unary(name):
-    numpy = {"sigmoid": lambda x: 1 / (1 + np.exp(-x)), "softplus": lambda x: np.log1p(np.exp(x)), "relu": lambda x: np.maximum(x, 0)}
+    numpy = {
+        "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+        "softplus": lambda x: np.log1p(np.exp(x)),
+        "relu": lambda x: np.maximum(x, 0),
+    }
     return getattr(dsf, name), numpy.get(name) or getattr(np, name)
 
 
@@ -66,7 +72,9 @@ STEPS = ["+", "-", "*", "/", "square", "neg", "inner", "number", "exp", "tanh", 
 
 
 @settings(max_examples=200)
-@given(signals(), st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=5))
+@given(
+    signals(), st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=5)
+)
 def test_every_expression_of_bounds_encloses_its_values(pool, program):
     for name, i, j in program:
         a, b = pool[i % len(pool)], pool[j % len(pool)]
@@ -228,7 +236,9 @@ def test_a_function_is_the_same_in_every_reading(name):
     xs = [0.3, 1.7, 5.0] + ([] if name == "sqrt" else [-0.4, -2.0, -9.0]) + ([] if name == "tanh_secant" else [0.0])
     on_tensors = f(torch.tensor(xs, dtype=torch.float64))
     on_symbols = f(np.array([sp.Float(x, 30) for x in xs], dtype=object))
-    torch.testing.assert_close(on_tensors, torch.tensor([float(x) for x in on_symbols], dtype=torch.float64), rtol=1e-13, atol=0)
+    torch.testing.assert_close(
+        on_tensors, torch.tensor([float(x) for x in on_symbols], dtype=torch.float64), rtol=1e-13, atol=0
+    )
     for x, y in zip(xs, on_tensors.tolist(), strict=True):
         image = f(Bound(Interval(x - 0.1, x + 0.1))).set
         assert y in image and y in f(Bound(Interval(-inf, inf))).set and y in f(Bound(Interval(x, inf))).set
@@ -258,7 +268,10 @@ def test_secants_are_exact_and_smooth_at_zero():
     torch.testing.assert_close(dsf.tanh_secant(x) * x, torch.tanh(x), rtol=1e-14, atol=0)
     torch.testing.assert_close(dsf.relu_secant(x) * x, torch.relu(x))
     (slope,) = torch.autograd.grad(dsf.tanh_secant(x).sum(), x)
-    exact = [0.0 if z == 0 else float((sp.tanh(sp.Symbol("z")) / sp.Symbol("z")).diff().subs("z", sp.Float(z, 60))) for z in x.tolist()]
+    exact = [
+        0.0 if z == 0 else float((sp.tanh(sp.Symbol("z")) / sp.Symbol("z")).diff().subs("z", sp.Float(z, 60)))
+        for z in x.tolist()
+    ]
     torch.testing.assert_close(slope, torch.tensor(exact, dtype=torch.float64), rtol=1e-9, atol=1e-12)
 
 
@@ -282,5 +295,9 @@ def test_inner_stack_and_real():
 def test_a_user_can_add_a_function():
     cube = dsf.elementwise("cube", lambda x: x**3, lambda x: x**3, lambda s: Interval(s.lo**3, s.hi**3), "x^3.")
     assert cube(torch.tensor([2.0])).item() == 8 and cube(Bound(Interval(-1, 2))).set == Interval(-1, 8)
-    assert cube.__name__ == "cube" and cube.__doc__ == "x^3." and math.isclose(float(cube(np.array([sp.Integer(3)]))[0]), 27)
+    assert (
+        cube.__name__ == "cube"
+        and cube.__doc__ == "x^3."
+        and math.isclose(float(cube(np.array([sp.Integer(3)]))[0]), 27)
+    )
     assert sets.is_real(cube(Bound(Interval(0, 1))).set)

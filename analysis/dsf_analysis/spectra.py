@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from dsf.eigenvalues import eigenvalues
 from dsf.enclosures import enclose
 from dsf.features import Features
 from dsf.reference import scan
-from dsf.sets import Interval, Polar, Set, hull, point
+from dsf.sets import Interval, Polar, Set, hull
 
 GAUGE = "the state as the body writes it; a constant change of basis leaves the eigenvalues as they are"
 INVARIANT = ("const", "token")  # a change of basis T_t that depends on the past moves the eigenvalues of anything else
@@ -60,7 +61,7 @@ class Spectrum:
         return {
             "parts": [repr(p) for p in self.parts],
             "real": self.real,
-            "radius": self.radius,
+            "radius": self.radius if math.isfinite(self.radius) else None,
             "subject": self.subject,
             "how": list(self.how),
             "gauge": self.gauge,
@@ -83,7 +84,8 @@ def spectrum(x: Any, u: torch.Tensor | None = None, split: int = 1) -> Spectrum:
     ([0, 1],)
     """
     if hasattr(x, "architecture") and hasattr(x, "drive"):  # a converted layer: its system along its own input
-        return spectrum(x.system, x.drive, split)
+        system = x.system
+        return _of_trajectory(system, x.drive, x.state) if isinstance(system, Feedback) else _of_system(system)
     if isinstance(x, Architecture):
         return _of_architecture(x, split)
     if isinstance(x, Feedback):
@@ -129,8 +131,9 @@ def _boxes(a: Architecture, split: int) -> list[dict[str, Set]]:
     cuts: dict[str, list[Set]] = {}
     for name, d in a.signals.items():
         if d.kind == "scalar" and not d.steps and isinstance(d.set, Interval) and d.set.bounded:
-            lo, width = d.set.lo, (d.set.hi - d.set.lo) / split
-            cuts[name] = [Interval(lo + i * width, lo + (i + 1) * width) for i in range(split)]
+            width = (d.set.hi - d.set.lo) / split
+            ends = [d.set.lo + i * width for i in range(split)] + [d.set.hi]
+            cuts[name] = [Interval(lo, hi) for lo, hi in itertools.pairwise(ends)]
     if split == 1 or not cuts:
         return [{}]
     return [dict(zip(cuts, box, strict=True)) for box in itertools.product(*cuts.values())]
@@ -152,13 +155,13 @@ def _of_system(s: System) -> Spectrum:
     return Spectrum(_enclosing(values), "A_t of these numbers", (how,), gauge, dependence, values)
 
 
-def _of_trajectory(f: Feedback, u: torch.Tensor) -> Spectrum:
+def _of_trajectory(f: Feedback, u: torch.Tensor, state: Any = None) -> Spectrum:
     """Jacobians at up to STEPS steps: the trajectory is run once, states kept only where they are needed."""
     T = u.shape[1]
     if T == 0:
         raise ValueError("a trajectory needs at least one step: u has T = 0")
     chosen = torch.linspace(0, T - 1, min(T, STEPS)).round().long().tolist()
-    values, state, start = [], None, 0
+    values, start = [], 0
     with torch.no_grad():
         for t in chosen:
             if t > start:
@@ -203,6 +206,3 @@ def merged(parts: list[Set]) -> tuple[Set, ...]:
             intervals.append(p)
     others = [p for p in dict.fromkeys(parts) if not isinstance(p, Interval) and p not in annuli]
     return (*intervals, *([disc] if disc else []), *others)
-
-
-__all__ = ["NotInvariant", "Spectrum", "merged", "point", "spectrum"]
