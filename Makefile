@@ -26,7 +26,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  PYTHON=python3.12   the Python (3.10 or newer) that .venv is made with; to change it: make clean"
-	@echo "  TORCH_INDEX=https://download.pytorch.org/whl/cpu   a small torch, for machines without a GPU"
+	@echo "  TORCH_INDEX=URL     the index of PyTorch's CPU wheels (pytorch.org): a small torch, for machines without a GPU"
 
 demo: $(CORE) ## convert a trained network into A, B, C, D and say what it is
 	$(VENV)/bin/dsf convert examples/models/byte_lstm

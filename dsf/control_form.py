@@ -16,7 +16,8 @@ from .extras import required
 from .functions import inner, real
 from .operators import Dense, I, Operator, RealPart
 from .system import System
-from .values import column, plus
+from .tree import tree_map
+from .values import column, is_zero, plus, value
 
 
 def to_control(system: System) -> System:
@@ -37,22 +38,16 @@ def _one_step_on(system: System) -> tuple[Any, Any]:
     A, B, C = system.A, system.B, system.C
     if system.output_is_vector:
         return C @ A, C @ (B if system.input_is_vector else Dense(column(B)))
-    row = A.T @ (C.c if isinstance(C, RealPart) else C)
-    if system.input_is_vector:  # y has one entry, c^T B u
-        c = C.c if isinstance(C, RealPart) else C
-        through: Any = Dense((B.T @ c)[..., None, :])
-    else:
-        through = inner(C.c if isinstance(C, RealPart) else C, B)
-    if not isinstance(C, RealPart):
-        return row, through
-    return RealPart(row), Dense(real(through.M)) if isinstance(through, Dense) else real(through)
+    c = value(C.c if isinstance(C, RealPart) else C)
+    row, through = A.T @ c, Dense((B.T @ c)[..., None, :]) if system.input_is_vector else inner(c, B)
+    return (RealPart(row), tree_map(real, through)) if isinstance(C, RealPart) else (row, through)
 
 
 def _sum(system: System, through: Any) -> Any:
     """D + C B; beside an operator C B, a scalar D is a multiple of I."""
     D = system.D
     if isinstance(through, Operator) and not isinstance(D, Operator):
-        return through if isinstance(D, (int, float)) and D == 0 else D * I + through
+        return through if is_zero(D) else D * I + through
     return D + through if isinstance(D, Operator) else plus(D, through)
 
 
@@ -94,7 +89,9 @@ def statespace(system: System, batch: int = 0, head: int = 0) -> Any:
     one = [M[batch if len(M) > 1 else 0, 0, head if M.shape[2] > 1 else 0].detach().cpu() for M in matrices]
     A, B, C, D = (M.to(torch.promote_types(M.dtype, torch.float64)) for M in one)
     if D.is_complex() or A.is_complex() and not isinstance(system.C, RealPart):
-        raise ValueError("python-control holds real systems, and the output of this one is complex: read it with RealPart(c)")
+        raise ValueError(
+            "python-control holds real systems, and the output of this one is complex: read it with RealPart(c)"
+        )
     if A.is_complex():
         A = torch.cat([torch.cat([A.real, -A.imag], 1), torch.cat([A.imag, A.real], 1)])
         B, C = torch.cat([B.real, B.imag]), torch.cat([C.real, -C.imag], 1)

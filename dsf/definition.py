@@ -88,7 +88,9 @@ class Architecture:
         if not isinstance(system, System):
             raise TypeError(f"the body of {self.name} should return a System, got {type(system).__name__}")
         if self.reserved_names and not (system.input_is_vector and system.output_is_vector):
-            raise TypeError(f"{self.name} reads y_(t-1) or u_t, which are vectors: B and C should be operators, such as diag(b), I")
+            raise TypeError(
+                f"{self.name} reads y_(t-1) or u_t, which are vectors: B and C should be operators, such as diag(b), I"
+            )
         for wrap in self.wrappers:
             system = wrap(system)
         return replace(system, architecture=self)

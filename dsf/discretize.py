@@ -67,7 +67,9 @@ def zoh(A: Operator, b: Any, dt: Any) -> tuple[Operator, Any]:
     n = M.shape[-1]
     z, w = column(dt) * M, (dt * b)[..., None]
     lead = torch.broadcast_shapes(z.shape[:-2], w.shape[:-2])
-    top = torch.cat([z.expand(*lead, n, n), w.expand(*lead, n, 1)], -1)  # expm of [[A, b], [0, 0]] holds both: no inverse
+    top = torch.cat(
+        [z.expand(*lead, n, n), w.expand(*lead, n, 1)], -1
+    )  # expm of [[A, b], [0, 0]] holds both: no inverse
     both = torch.linalg.matrix_exp(torch.cat([top, torch.zeros_like(top[..., :1, :])], -2))
     return Dense(both[..., :n, :n]), both[..., :n, n]
 

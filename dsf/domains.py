@@ -116,7 +116,9 @@ class Domain:
             chosen = torch.rand(x.shape[:-1] + (1,), generator=generator) < share
             return torch.where(chosen, F.one_hot(torch.tensor(0), x.shape[-1]).to(x.dtype), x)
         if isinstance(self.set, Rectangle):
-            return torch.complex(_to_ends(self.set.re, x.real, share, generator), _to_ends(self.set.im, x.imag, share, generator))
+            return torch.complex(
+                _to_ends(self.set.re, x.real, share, generator), _to_ends(self.set.im, x.imag, share, generator)
+            )
         return _to_ends(self.set, x, share, generator)
 
     def symbols(self, name: str, n: int) -> np.ndarray:
@@ -125,7 +127,9 @@ class Domain:
             return as_array(self.value(n)).reshape((n,) * len(self.own_axes))
         shape = ((self.steps,) if self.steps else ()) + ((n,) * len(self.own_axes) or (1,))
         labels = np.ndindex(shape if self.own_axes else shape[:-1])
-        entries = [sp.Symbol("_".join([name, "".join(map(str, ix))]) if ix else name, **self._assumptions()) for ix in labels]
+        entries = [
+            sp.Symbol("_".join([name, "".join(map(str, ix))]) if ix else name, **self._assumptions()) for ix in labels
+        ]
         out = np.empty(len(entries), dtype=object)
         out[:] = entries
         return out.reshape(shape)
@@ -168,7 +172,9 @@ class Domain:
             return bool(((wide.norm(dim=-1) - 1).abs() <= room).all())
         if self.kind == "matrix" and self.spectrum != Complex:
             wide = x.to(torch.promote_types(x.dtype, torch.float64))
-            return bool(wide.isfinite().all()) and all(z in self.spectrum for z in torch.linalg.eigvals(wide).flatten().tolist())
+            return bool(wide.isfinite().all()) and all(
+                z in self.spectrum for z in torch.linalg.eigvals(wide).flatten().tolist()
+            )
         return _inside(self.set, x, slack)
 
     def fixed(self, n: int, dtype: torch.dtype) -> torch.Tensor:

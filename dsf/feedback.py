@@ -28,7 +28,10 @@ class Feedback:
 
     def at(self, t: int, y: torch.Tensor, u: torch.Tensor) -> System:
         """The linear system of step t, given y_{t-1} and u_t [B, H, n]: leaves [B, 1, H, ...]."""
-        now = {k: tree_map(lambda leaf: leaf[:, t : t + 1] if leaf.shape[1] > 1 else leaf, v) for k, v in self.values.items()}
+        now = {
+            k: tree_map(lambda leaf: leaf[:, t : t + 1] if leaf.shape[1] > 1 else leaf, v)
+            for k, v in self.values.items()
+        }
         return self.architecture.evaluate(now, y[:, None], u[:, None])
 
     def step(self, t: int, state: State, u: torch.Tensor) -> tuple[State, torch.Tensor]:
@@ -44,7 +47,7 @@ class Feedback:
     def steps(self, length: int) -> Iterator[Feedback]:
         """The systems of the steps 0..length-1, one after the other: for loops (`at` cuts every leaf at every call)."""
         for parts in tree_steps(tuple(self.values.values()), lambda leaf: leaf.split(1, 1), length):
-            yield replace(self, values=dict(zip(self.values, parts)), signals={})
+            yield replace(self, values=dict(zip(self.values, parts, strict=True)), signals={})
 
     def slice(self, start: int, stop: int) -> Feedback:
         """The system of the steps start..stop-1."""

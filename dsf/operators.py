@@ -257,10 +257,13 @@ class Block(Operator):
     def apply(self, x):
         J, n = len(self.rows), x.shape[-2] // len(self.rows)
         parts = [x[..., j * n : (j + 1) * n, :] for j in range(J)]
-        out = [reduce(lambda s, t: s + t, (op.apply(part) for op, part in zip(row, parts))) for row in self.rows]
+        out = [
+            reduce(lambda s, t: s + t, (op.apply(part) for op, part in zip(row, parts, strict=True)))
+            for row in self.rows
+        ]
         return torch.cat(torch.broadcast_tensors(*out), -2) if isinstance(x, torch.Tensor) else np.concatenate(out, -2)
 
-    T = property(lambda self: Block(tuple(tuple(op.T for op in col) for col in zip(*self.rows))))
+    T = property(lambda self: Block(tuple(tuple(op.T for op in col) for col in zip(*self.rows, strict=True))))
 
     def scale(self, c):
         return Block(tuple(tuple(c * op for op in row) for row in self.rows))
@@ -540,7 +543,9 @@ def dense(A: Operator, n: int | None = None, like: Any = None) -> Any:
     if n is None:
         raise ValueError(f"{type(A).__name__} fits any size: say dense(A, n)")
     known = [leaf for leaf in leaves(A) if isinstance(leaf, (torch.Tensor, np.ndarray))]
-    floats = [leaf for leaf in known if not isinstance(leaf, torch.Tensor) or leaf.is_floating_point() or leaf.is_complex()]
+    floats = [
+        leaf for leaf in known if not isinstance(leaf, torch.Tensor) or leaf.is_floating_point() or leaf.is_complex()
+    ]
     like = floats[0] if floats else like
     if isinstance(like, torch.Tensor):
         return A.apply(torch.eye(n, dtype=like.dtype, device=like.device))

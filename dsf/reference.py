@@ -40,7 +40,7 @@ def scan(system: System | Feedback | Bidirectional, u: torch.Tensor, state: Any 
     drive = with_ones(drive) if system.normalised else drive
     x = initial_state(system, drive) if state is None else state
     outputs = []
-    for step, now in zip(system.steps(u.shape[1]), drive.unbind(1)):
+    for step, now in zip(system.steps(u.shape[1]), drive.unbind(1), strict=True):
         x, y = step.step(x, now)
         outputs.append(y)
     y = torch.stack(outputs, 1) if outputs else _a_step(system).read(x, drive.sum(1))[:, None][:, :0]
@@ -77,7 +77,7 @@ def normalise(system: System, y: torch.Tensor) -> torch.Tensor:
 def _feedback(system: Feedback, u: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
     state = system.zero_state(torch.zeros_like(u.sum(1))[:, None]) if state is None else state
     outputs = []
-    for step, now in zip(system.steps(u.shape[1]), u.unbind(1)):
+    for step, now in zip(system.steps(u.shape[1]), u.unbind(1), strict=True):
         state, y = step.step(0, state, now)
         outputs.append(y)
     return (torch.stack(outputs, 1) if outputs else torch.zeros_like(u)), state

@@ -151,7 +151,9 @@ class Polar:
         return abs(z) in self.r and (self.full or abs(z) <= slack or self._turns_to(angle))
 
     def _turns_to(self, angle: float) -> bool:
-        first = angle + 2 * pi * math.ceil((self.theta.lo - TOLERANCE - angle) / (2 * pi))  # the argument, next above lo
+        first = angle + 2 * pi * math.ceil(
+            (self.theta.lo - TOLERANCE - angle) / (2 * pi)
+        )  # the argument, next above lo
         return first <= self.theta.hi + TOLERANCE
 
     @property

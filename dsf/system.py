@@ -61,7 +61,9 @@ class System:
         plain = is_zero(self.D) and self.reads == "after" and self.readout is None and self.x0 is None
         both = isinstance(self.B, Features) and isinstance(self.C, Features)
         if not (both and plain and isinstance(self.A, Identity)):
-            raise ValueError('infinite features stand in both B and C, with A = I, D = 0, reads="after" and no readout or x0')
+            raise ValueError(
+                'infinite features stand in both B and C, with A = I, D = 0, reads="after" and no readout or x0'
+            )
 
     def map(self, f: Callable) -> System:
         """The same system with f applied to every leaf of A, B, C, D (and of the transformed drive)."""
@@ -97,7 +99,7 @@ class System:
     @property
     def state_size(self) -> int:
         """n, the number of rows of the state."""
-        found = [rows(self.A), rows(self.B) if isinstance(self.B, Operator) and not isinstance(self.B, Writes) else None]
+        found = [rows(self.A), rows(self.B) if self.input_is_vector else None]
         for vector in (self.B.b if isinstance(self.B, Writes) else self.B, _read_vector(self.C)):
             vector = vector.x if isinstance(vector, Features) else value(vector)
             found.append(None if vector is None or isinstance(vector, Operator) else vector.shape[-1])
@@ -140,7 +142,7 @@ class System:
         """The systems of the steps 0..length-1, one after the other: for loops (`at` cuts every leaf at every call)."""
         names = (*OPERATORS, "u")
         for parts in tree_steps(tuple(getattr(self, name) for name in names), lambda leaf: leaf.unbind(1), length):
-            yield replace(self, **dict(zip(names, parts)), signals=None)
+            yield replace(self, **dict(zip(names, parts, strict=True)), signals=None)
 
     def slice(self, start: int, stop: int) -> System:
         """The system of the steps start..stop-1."""
@@ -152,12 +154,14 @@ class System:
         return as_matrix(dense(self.A, self.state_size, next((x for x in known if _is_float(x)), None)))
 
     def dense_operators(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """A [B, T, H, n, n], B [.., n, m], C [.., r, n], D [.., r, m] as matrices, of size 1 where an axis does not vary.
+        """A [B,T,H,n,n], B [..,n,m], C [..,r,n], D [..,r,m] as matrices, of size 1 where an axis does not vary.
 
         A vector B or C means m = 1, r = 1. Raises ValueError where the system is not linear with a finite state.
         """
         if isinstance(self.C, RealPart):
-            raise ValueError("Re(c^T x) is not complex linear, and so has no matrix: take c, or the real form of the state")
+            raise ValueError(
+                "Re(c^T x) is not complex linear, and so has no matrix: take c, or the real form of the state"
+            )
         return self._matrices()
 
     def _matrices(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -165,7 +169,9 @@ class System:
         self.check_linear()
         n, like = self.state_size, next((v for v in map(value, self.leaves) if _is_float(v)), None)
         if like is None:
-            raise ValueError("the operators A, B, C, D hold numbers only: no tensor says of what size, dtype and device they are")
+            raise ValueError(
+                "the operators A, B, C, D hold numbers only: no tensor says of what size, dtype and device they are"
+            )
         m = self.input_size or 1
         B = dense(self.B, m, like) if self.input_is_vector else value(self.B)[..., None]
         vector = _read_vector(self.C)
@@ -176,7 +182,9 @@ class System:
         elif is_zero(D):
             D = torch.zeros(r, m, dtype=like.real.dtype, device=like.device)
         elif r == m:  # a scalar: the same for every channel
-            D = (D[..., None] if isinstance(D, torch.Tensor) else D) * torch.eye(m, dtype=like.real.dtype, device=like.device)
+            D = (D[..., None] if isinstance(D, torch.Tensor) else D) * torch.eye(
+                m, dtype=like.real.dtype, device=like.device
+            )
         else:
             raise ValueError(f"D is a scalar, but y has {r} entries and u has {m}: make D an operator")
         A, B, C = _same_dtype(_leading(dense(self.A, n, like)), _leading(B), _leading(C))

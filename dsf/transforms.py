@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .features import Features
 from .operators import Dense, Operator, Product, Writes
 from .system import System, flipped
 from .tree import leaves
@@ -28,8 +29,8 @@ def microsteps(system: System) -> System:
     if not is_zero(system.D):
         raise ValueError("a system of micro-steps has no D: a token's J inputs have no one direct way to its output")
     b = value(system.B)
-    if isinstance(b, Operator):
-        raise TypeError("a system of micro-steps is written by a vector B")
+    if isinstance(b, (Operator, Features)):
+        raise TypeError("a system of micro-steps is written by a vector B, and has a finite state")
     A = Product(system.A, max(map(_steps, (system.A, b, system.C))))
     C = system.C if isinstance(system.C, Bound) or is_name(system.C) else _last_micro_step(system.C)
     return replace(system, A=A, B=Writes(A, b), C=C)

@@ -20,7 +20,11 @@ def check_signals(name: str, domains: dict[str, Domain], tensors: dict[str, Any]
     """The signals of an architecture: names, ranks, sizes, dtypes, devices. Raises TypeError or ValueError."""
     missing, extra = domains.keys() - tensors.keys(), tensors.keys() - domains.keys()
     if missing or extra:
-        wrong = [f"{what} {', '.join(sorted(names))}" for what, names in (("lacks", missing), ("does not know", extra)) if names]
+        wrong = [
+            f"{what} {', '.join(sorted(names))}"
+            for what, names in (("lacks", missing), ("does not know", extra))
+            if names
+        ]
         raise TypeError(f"{name} takes the signals {', '.join(domains)}; the call {' and '.join(wrong)}")
     seen: dict[str, tuple[int, str]] = {}
     device: tuple[torch.device, str] | None = None
@@ -37,8 +41,10 @@ def check_signals(name: str, domains: dict[str, Domain], tensors: dict[str, Any]
         if device is None:
             device = (x.device, signal)
         if x.device != device[0]:
-            raise ValueError(f"{name}: {signal} is on {x.device}, but {device[1]} on {device[0]}; move one with .to(...)")
-        for axis, size in zip(axes, x.shape):
+            raise ValueError(
+                f"{name}: {signal} is on {x.device}, but {device[1]} on {device[0]}; move one with .to(...)"
+            )
+        for axis, size in zip(axes, x.shape, strict=True):
             expected = {"G": domain.groups, "J": domain.steps}.get(axis)
             if expected is not None and size != expected:
                 raise ValueError(f"{name}: axis {axis} of {signal} is {size}, but its domain says {expected}")
@@ -73,7 +79,9 @@ def check_drive(system: Any, u: Any) -> None:
     for axis, label in enumerate("BTH"):
         for leaf in parts:
             if leaf.shape[axis] not in (1, u.shape[axis]):
-                raise ValueError(f"axis {label} of the drive u is {u.shape[axis]}, but {leaf.shape[axis]} in the system's signals")
+                raise ValueError(
+                    f"axis {label} of the drive u is {u.shape[axis]}, but {leaf.shape[axis]} in the system's signals"
+                )
     if parts and parts[0].device != u.device:
         raise ValueError(f"the drive u is on {u.device}, the system on {parts[0].device}; move one with .to(...)")
     if J and u.shape[3] != J:
@@ -98,7 +106,9 @@ def _check_outputs(system: System, channels: int) -> None:
     """p channels pass side by side, or vectors pass: no mixture of the two is broadcast."""
     r, m = system.output_size, system.input_size
     if r is not None and m is None and channels != 1:
-        raise ValueError(f"C is an operator, so u should have one channel, but the last axis of the drive u is {channels}")
+        raise ValueError(
+            f"C is an operator, so u should have one channel, but the last axis of the drive u is {channels}"
+        )
     scalar = not is_zero(system.D) and not isinstance(system.D, Operator)
     if scalar and (r is not None or m is not None) and (r or 1) != (m or 1):
         raise ValueError(f"D is a scalar, but y has {r or 1} entries and u has {m or 1}: make D an operator")
@@ -129,6 +139,9 @@ def _check_pair(system: Any, u: torch.Tensor, state: tuple) -> None:
     if isinstance(system, Feedback):
         what, expected = "(x, y) = ([B, H, n, 1], [B, H, n])", ((B, H, u.shape[-1], 1), (B, H, u.shape[-1]))
     else:
-        what, expected = "(k, u) so far = ([B, S, H, n], [B, S, H, p])", ((B, past, H, system.B.x.shape[-1]), (B, past, *u.shape[2:]))
+        what, expected = (
+            "(k, u) so far = ([B, S, H, n], [B, S, H, p])",
+            ((B, past, H, system.B.x.shape[-1]), (B, past, *u.shape[2:])),
+        )
     if (got := tuple(tuple(part.shape) for part in state)) != expected:
         raise ValueError(f"the state should be {what} = {expected}, got {got}")

@@ -207,7 +207,8 @@ def test_real_part_reads_and_stays_a_real_part():
     assert_same(RealPart(c).apply(x), expected)
     assert_same((2 * RealPart(c)).apply(x), 2 * expected)
     assert_same((RealPart(c) + RealPart(d)).apply(x), RealPart(c + d).apply(x))
-    assert_same((RealPart(c) @ Diagonal(d)).apply(x), RealPart(c).apply(Diagonal(d).apply(x)))
+    for A in (Diagonal(d), Dense(r.array(N, N)), outer(r.array(N), d), Shift()):
+        assert_same((RealPart(c) @ A).apply(x), RealPart(c).apply(A.apply(x)))
     for op in (
         2 * RealPart(c),
         -RealPart(c),
@@ -282,4 +283,5 @@ def test_matrices_under_bounds():
     assert (I @ v) is v
     unknown = Dense(MatrixBound(Interval(), 1.0)) @ Bound(Interval(-1, 1))  # a scalar is no vector of known length
     assert unknown.norm2.hi == inf
-    assert not isinstance((R @ Bound(dsf.disc(1), Interval(0, 1))).set, Interval)
+    for complex_ in (R @ Bound(dsf.disc(1), Interval(0, 1)), diag(Bound(dsf.disc(1), Interval(0, 1))) @ v):
+        assert not isinstance(complex_.set, Interval)

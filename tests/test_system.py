@@ -112,6 +112,17 @@ def test_no_steps_leave_the_state(run):
 
 
 @runs
+def test_sizes_that_only_the_start_or_the_drive_or_d_knows(run):
+    """0.5 I between I and I fits any size."""
+    u, x0 = drive(N), numbers(B, H, N, 1, seed=9)
+    started = System(A=0.5 * I, B=I, C=I, x0=x0)
+    assert started.state_size == N
+    y, x = run(started, u)
+    assert relative(y[:, 0], 0.5 * x0[..., 0] + u[:, 0]) < EXACT and x.shape == (B, H, N, 1)
+    assert System(A=0.5 * I, B=I, C=I, u=u).state_size == System(A=0.5 * I, B=I, C=I, D=diag(u)).state_size == N
+
+
+@runs
 def test_a_state_of_one_number(run):
     one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
     y, x = run(System(A=0.5 * I, B=one, C=one, D=3.0), torch.ones(1, 1, 1, 1, dtype=torch.float64))

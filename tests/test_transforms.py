@@ -149,11 +149,14 @@ def test_only_channels_are_normalised():
         dsf.architecture_named("lstm").normalised().bounds()
 
 
+ONCE = First(dsf.LogDecay)  # one decay per token
+
+
 def test_microsteps_with_a_first_decay_and_three_steps():
     """Gated DeltaProduct: one decay per token, then J = 3 delta steps."""
 
     @architecture("Gated DeltaProduct", register=False)
-    def gated(q=Vector, g=dsf.First(dsf.LogDecay), k=Each(Unit, 3), beta=Each(Scalar(0, 2), 3)):
+    def gated(q=Vector, g=ONCE, k=Each(Unit, 3), beta=Each(Scalar(0, 2), 3)):
         return microsteps(System(A=decay(g) * (I - beta * outer(k)), B=beta * k, C=q))
 
     signals, u = sampled(gated)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -127,8 +127,8 @@ def _(f: Facts) -> Verdict | None:
 def _(f: Facts) -> Verdict | None:
     if f.dependence["A"] == "const":
         because = "A is the same for every token, so a bit flipped far back moves the state as no later token steers"
-        rational = f.spectrum.real and f.spectrum.radius <= 1  # angles 0 and pi; expanding A: not proved for "finite"
-        regimes = ("margin", "finite") if rational else ("margin",)
+        proved = f.spectrum.real and f.spectrum.radius in Interval(0, 1)  # angles 0 and pi, and no growth
+        regimes = ("margin", "finite") if proved else ("margin",)
         certificate = ConstantCertificate("const", tuple(map(repr, f.spectrum.parts)))
         how = {"spectrum": " u ".join(map(repr, f.spectrum.parts)), "state": "finite; bounded states under 'margin'"}
         return f.verdict(False, because, TIME_INVARIANT, regimes=regimes, certificate=certificate, hypotheses=how)
@@ -193,6 +193,7 @@ def parity(x: Any) -> Verdict:
 class SpectrumCertificate:
     """Intervals of real numbers >= 0 that hold every eigenvalue of every A_t."""
 
+    proves: ClassVar[bool] = False
     parts: tuple[tuple[float, float], ...]
 
     def check(self, subject: Architecture | System) -> bool:
@@ -221,6 +222,7 @@ class SpectrumCertificate:
 class ConstantCertificate:
     """A does not change with the tokens; the set of its eigenvalues, for the reader."""
 
+    proves: ClassVar[bool] = False
     dependence: str
     parts: tuple[str, ...]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 
 class Certificate(Protocol):
-    """Evidence that can be verified again, by code that did not find it."""
+    """Evidence that can be verified again, by code that did not find it. `proves` is the answer that it is for."""
+
+    proves: ClassVar[bool]
 
     def check(self, subject: Any) -> bool:
         """Does this evidence hold for the subject?"""
@@ -49,7 +51,7 @@ class Verdict:
         """Verifies the certificate again, independently of how it was found. ValueError where there is none."""
         if self.certificate is None:
             raise ValueError(f"undecided, so there is no certificate to check: {self.because}")
-        return self.certificate.check(self.subject)
+        return self.certificate.proves is self.answer and self.certificate.check(self.subject)
 
     def __bool__(self) -> bool:
         if self.answer is None:

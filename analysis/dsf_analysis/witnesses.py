@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -23,7 +23,7 @@ from .subjects import heads_for
 
 SATURATION = 1000.0  # sigmoid(1000) is 1.0, sigmoid(-1000) is 0.0 and tanh(1000) is 1.0 in float64: exactly at the ends
 CANDIDATES = 60_000
-MARGIN = 1e-3  # least distance of a decision from its threshold
+MARGIN = 1e-3  # least distance of a decision from its threshold, relative to the largest score beyond 1
 MOST_STATES = 256
 DECODERS = ((1.0, -1.0), (1.0, 1.0), (1.0, 0.0), (0.0, 1.0))  # of two outputs, under feedback
 
@@ -37,6 +37,7 @@ class ParityWitness:
     that entry decides nothing.
     """
 
+    proves: ClassVar[bool] = True
     signals: tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]
     drive: tuple[torch.Tensor, torch.Tensor]
     state: Any
@@ -175,7 +176,8 @@ def _promising(
         score = torch.where(finite, score, 0.0)
         for sign in (1.0, -1.0):
             gap = (sign * score[odd]).min(0).values - (sign * score[~odd]).max(0).values
-            relative = torch.where(gap > 2 * MARGIN, gap / score.abs().max(0).values, 0.0)
+            scale = score.abs().max(0).values.clamp(min=1.0)
+            relative = torch.where(gap > 2 * MARGIN * scale, gap / scale, 0.0)
             best = relative.topk(min(10, len(gap)))
             pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
             found += [(gain, h, sign * decoder) for gain, h in pairs if gain > 0]
@@ -261,7 +263,7 @@ def _closure(a: Architecture, w: ParityWitness) -> tuple[int, float, float] | No
         frontier = tuple(torch.cat([state[i] for state, _ in fresh]) for i in range(len(pieces)))
         parity = torch.tensor([odd for _, odd in fresh])
     low, high = max(scores[0]), min(scores[1])
-    if not high - low > 2 * MARGIN:
+    if not high - low > 2 * MARGIN * max(1.0, *map(abs, (*scores[0], *scores[1]))):
         return None
     return len({state for state, _ in seen}), (high - low) / 2, (high + low) / 2
 

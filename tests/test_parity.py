@@ -1,0 +1,820 @@
+"""dsf.parity: every verdict, what it rests on, and what a hostile reader would try against it.
+
+A "no" must follow from a theorem whose hypotheses hold; a "yes" from weights that are run; anything else is undecided.
+"""
+
+import ast
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sympy as sp
+import torch
+
+import dsf
+from dsf import (
+    Complex,
+    Dense,
+    Drive,
+    Each,
+    First,
+    Fixed,
+    Gate,
+    I,
+    LogDecay,
+    Matrix,
+    Param,
+    Positive,
+    Prefix,
+    Previous,
+    Scalar,
+    Shared,
+    System,
+    Unit,
+    UnitDisc,
+    Vector,
+    Window,
+    architecture,
+    block,
+    decay,
+    diag,
+    features,
+    inf,
+    inner,
+    known,
+    microsteps,
+    normalised,
+    outer,
+    sigmoid,
+    sqrt,
+    stack,
+    tanh,
+)
+from dsf.reference import scan
+from dsf.sets import LeftHalfPlane, annulus, arc
+from dsf_analysis import witnesses
+from dsf_analysis.recognition import PARITY, ConstantCertificate, SpectrumCertificate
+from dsf_analysis.verdicts import Verdict
+from dsf_analysis.witnesses import ParityWitness, find_parity_witness
+from helpers import generator
+
+NO = "deltanet gated_deltanet gla linear_attention lssl mamba mamba2 retnet rwkv6 s4d".split()
+YES = "deltaproduct elman gru lstm titans".split()
+UNDECIDED = ["softmax_attention"]
+SIGNED = Scalar(-1, 1)
+TWO = Scalar(0, 2)
+
+
+def named(name, **domains):
+    return dsf.architecture_named(name).with_domain(**domains)
+
+
+def answer(x):
+    """The answer; where there is one, its certificate must pass."""
+    verdict = dsf.parity(x)
+    assert verdict.answer is None or verdict.check()
+    return verdict.answer
+
+
+def mine(body):
+    return architecture(f"my {body.__name__}", register=False)(body)
+
+
+# ------------------------------------------------------------------------------------------------ every architecture
+def test_every_architecture_of_the_library_has_its_verdict():
+    shipped = {name for name, a in dsf.architectures().items() if a.body.__module__.startswith("dsf.zoo")}
+    assert shipped == {*NO, *YES, *UNDECIDED}, "a new architecture needs its expected verdict here"
+
+
+@pytest.mark.parametrize("name", [*NO, *YES, *UNDECIDED])
+def test_verdicts(name):
+    verdict = dsf.parity(dsf.architecture_named(name))
+    assert verdict.answer is {True: True, False: False}.get(name in YES if name not in UNDECIDED else None)
+    assert verdict.word == ("yes" if name in YES else "no" if name in NO else "undecided")
+    assert json.loads(json.dumps(verdict.to_dict(), allow_nan=False))["answer"] is verdict.answer
+    text = repr(verdict)
+    assert dsf.architecture_named(name).title in text and f" {verdict.word}: {verdict.because}" in text
+    assert all(how in text for how in verdict.hypotheses.values())
+    if verdict.answer is None:
+        assert verdict.theorem is None and verdict.certificate is None
+        return
+    assert verdict.check() and bool(verdict) is verdict.answer
+    assert verdict.theorem.statement in text and verdict.theorem.cite in text and "margin" in verdict.regimes
+    assert verdict.hypotheses["dependence"] and "closed" in verdict.hypotheses["domains"]
+
+
+def test_the_certificates_fit_the_theorems():
+    assert isinstance(dsf.parity(named("gla")).certificate, SpectrumCertificate)
+    assert isinstance(dsf.parity(named("s4d")).certificate, ConstantCertificate)
+    assert isinstance(dsf.parity(named("titans")).certificate, ParityWitness)
+    assert dsf.parity(named("s4d")).theorem.own and "own derivation" in repr(dsf.parity(named("s4d")))
+    assert not dsf.parity(named("gla")).theorem.own
+
+
+def test_infinite_features_are_undecided():
+    for a in (named("softmax_attention"), named("softmax_attention").normalised(floor=1.0)):
+        verdict = dsf.parity(a)
+        assert verdict.answer is None and "not finite" in verdict.because and verdict.hypotheses["state"] == "infinite"
+
+
+def test_an_undecided_verdict_is_no_falsehood():
+    verdict = dsf.parity(named("softmax_attention"))
+    with pytest.raises(ValueError, match="undecided"):
+        bool(verdict)
+    with pytest.raises(ValueError, match="no certificate to check"):
+        verdict.check()
+
+
+def test_the_table_of_rules_is_printed_in_order():
+    lines = repr(PARITY).splitlines()
+    assert lines[0] == "parity: the first rule that matches decides"
+    rules = [line for line in lines if line[:2].strip().isdigit()]
+    column = rules[0].index("undecided")
+    expected = ["infinite state", "feedback", "past-dependent", "real spectrum >= 0", "time-invariant", "-1 by a token"]
+    for position, (line, name) in enumerate(zip(rules, [*expected, "otherwise"], strict=True), 1):
+        assert line.startswith(f"{position:2d}  {name}")
+    answers = [line[column:].split()[0] for line in rules]
+    assert answers == ["undecided", "yes", "undecided", "no", "no", "yes", "undecided"]
+    assert sum("grazzi2025" in line for line in lines) == 2
+
+
+# ------------------------------------------------------------------------------------------ the domain is the claim
+@pytest.mark.parametrize("name", ["deltanet", "gated_deltanet"])
+def test_a_wider_gate_changes_the_answer(name):
+    assert answer(named(name)) is False
+    assert answer(named(name, beta=TWO)) is True
+    assert answer(named(name, beta=TWO).open_range(1e-6)) is None
+    assert answer(named(name).open_range(1e-6)) is False
+    assert answer(named(name, beta=Scalar(0, 1.999))) is None
+
+
+def test_the_minus_one_must_come_from_the_token():
+    """Constant beta and key: every token reflects, whatever its domain."""
+    constant = named("deltanet", beta=Param(TWO), k=Param(Unit))
+    verdict = dsf.parity(constant)
+    assert verdict.answer is False and verdict.check() and "same for every token" in verdict.because
+    assert answer(named("deltanet", k=Param(Unit), beta=TWO)) is True
+
+
+def test_keys_that_are_not_normalised_are_never_a_no():
+    """1 - beta |k|^2 has no lower end."""
+    assert answer(named("deltanet", k=Vector)) is None
+    assert answer(named("deltanet", k=Vector(-1, 1))) is None
+
+
+def test_grouped_and_shared_signals():
+    for groups in (1, 2, 4):
+        shared = Shared(Vector, groups)
+        assert answer(named("deltanet", q=shared)) is False
+        assert answer(named("deltanet", q=shared, beta=TWO)) is True
+        assert answer(named("gla", q=shared, k=Shared(Vector, 2))) is False
+
+
+def test_normalised_architectures():
+    for floor in (None, 1.0):
+        assert answer(named("linear_attention").normalised(floor)) is False
+        assert answer(named("deltanet").normalised(floor)) is False
+    assert answer(named("deltanet", beta=TWO).normalised(1.0)) is True
+    assert answer(named("s4d")) is False
+
+
+def test_reading_before_the_update():
+    def before(a):
+        return mine(lambda q=Vector, k=Vector, g=a: System(A=diag(g), B=k, C=q, reads="before"))
+
+    assert answer(before(Vector(0, 1))) is False
+    assert answer(before(Vector(-1, 1))) is True
+
+
+@pytest.mark.parametrize("J", [1, 2, 3])
+def test_micro_steps(J):
+    def product(domain):
+        return named("deltaproduct", k=Each(Unit, J), beta=Each(domain, J))
+
+    assert answer(product(TWO)) is True
+    assert answer(product(Gate)) is (False if J <= 2 else None)  # three reflections: the spectrum may be complex
+
+    @mine
+    def first(q=Vector, k=Each(Unit, J), beta=Each(Gate, J), g=First(LogDecay)):
+        return microsteps(System(A=decay(g) * (I - beta * outer(k)), B=beta * k, C=q))
+
+    assert answer(first) is (False if J <= 2 else None)
+
+
+# -------------------------------------------------------------------------------------------- time-invariant systems
+def ones(n=2):
+    return torch.ones(1, 1, 1, n, dtype=torch.float64)
+
+
+def constant(*rows):
+    return Dense(torch.tensor(rows, dtype=torch.float64)[None, None, None])
+
+
+LTI = {
+    "-I": -1 * I,
+    "a diagonal with -1": diag(torch.tensor([1.0, -1.0]).double().reshape(1, 1, 1, 2)),
+    "i I": 1j * I,
+    "a swap": constant([0, 1], [1, 0]),
+    "a rotation": constant([0, -1], [1, 0]),
+    "a Jordan block at -1": constant([-1, 1], [0, -1]),
+    "a reflection": I - 2.0 * outer(torch.tensor([0.6, 0.8], dtype=torch.float64).reshape(1, 1, 1, 2)),
+    "an expanding one": -2 * I,
+}
+
+
+@pytest.mark.parametrize("name", LTI)
+def test_a_constant_minus_one_is_a_no(name):
+    system = System(A=LTI[name], B=ones(), C=ones())
+    verdict = dsf.parity(system)
+    assert verdict.answer is False and verdict.check() and isinstance(verdict.certificate, ConstantCertificate)
+    assert verdict.theorem.own
+    unproved = name in ("i I", "a rotation", "an expanding one")  # "finite" is proved for angles 0 and pi, no growth
+    assert verdict.regimes == (("margin",) if unproved else ("margin", "finite"))
+
+
+def test_a_constant_spectrum_above_zero_is_a_no_by_the_spectrum():
+    for A in (0.5 * I, I, constant([0.5, 1], [0, 0.25]), 2 * I):
+        verdict = dsf.parity(System(A=A, B=ones(), C=ones()))
+        assert verdict.answer is False and verdict.check() and isinstance(verdict.certificate, SpectrumCertificate)
+
+
+def test_a_control_system_with_minus_one_is_a_no():
+    A, B, C, D = [[0.0, 1.0], [1.0, 0.0]], [[1.0], [0.0]], [[1.0, 1.0]], [[0.0]]
+    verdict = dsf.parity(System.from_control((A, B, C, D)))
+    assert verdict.answer is False and verdict.check() and verdict.hypotheses["spectrum"] == "[-1, 1]"
+
+
+def test_a_bare_system_that_varies_is_undecided():
+    varying = System(A=diag(torch.rand(1, 5, 1, 2)), B=ones().float(), C=ones().float())
+    verdict = dsf.parity(varying)
+    assert verdict.answer is None and "unknown" in verdict.because
+
+
+def test_a_constant_minus_one_beside_gates_is_never_a_yes():
+    """The -1 must be the token's: an entry that flips at every token, and gates in [0, 1] elsewhere (khavari2025)."""
+
+    @mine
+    def beside(q=Vector, k=Vector, g=Gate):
+        return System(A=block([[-1 * I, 0], [0, g * I]]), B=stack(k, k), C=stack(q, q))
+
+    @mine
+    def param(q=Vector, k=Vector, g=Gate, r=Param(Scalar(-1, -1))):
+        return System(A=block([[r * I, 0], [0, g * I]]), B=stack(k, k), C=stack(q, q))
+
+    @mine
+    def coupled(q=Vector, k=Vector, g=Gate):
+        return System(A=block([[-1 * I, g * I], [0, g * I]]), B=stack(k, k), C=stack(q, q))
+
+    @mine
+    def mixed(q=Vector, k=Vector, g=Vector(0, 1), s=Param(Vector(-1, 1))):
+        return System(A=diag(g) @ diag(s), B=k, C=q)
+
+    for a in (beside, param, coupled, mixed):
+        assert answer(a) is None
+
+
+def test_gates_of_one_negative_sign():
+    @mine
+    def negative(q=Vector, k=Vector, g=Gate):
+        return System(A=-g * I, B=k, C=q)
+
+    assert answer(negative) is None  # -1 and 0, but no 1: token 0 keeps nothing
+
+
+# -------------------------------------------------------------------------------------------------- of what it speaks
+def test_operators_of_the_past_are_undecided():
+    for tag, word in ((Window, "window"), (Prefix, "prefix")):
+        cases = {
+            "A": named("gla", g=tag(Vector(-inf, 0))),
+            "B": named("linear_attention", k=tag(Vector)),
+            "C": named("deltanet", q=tag(Vector)),
+            "D": named("mamba2", d=tag(Scalar)),
+        }
+        for operator, a in cases.items():
+            verdict = dsf.parity(a)
+            assert verdict.answer is None and f"{operator}: {word}" in verdict.because
+            assert word in verdict.hypotheses["dependence"]
+
+
+def test_a_drive_or_a_readout_of_the_past_is_undecided():
+    """The theorems want functions of the token in every place, not in A, B, C, D alone: p may be the parity itself."""
+
+    @mine
+    def driven(a=Vector(0, 1), p=Prefix(Vector), u=Drive):
+        return System(A=diag(a), B=I, C=I, u=tanh(u) + p)
+
+    @mine
+    def read(q=Vector, k=Vector, p=Prefix(Vector)):
+        return System(A=I, B=k, C=q, readout=lambda x: x * p[0, 0, 0, 0])
+
+    for a, place in ((driven, "u: prefix"), (read, "readout: prefix")):
+        verdict = dsf.parity(a)
+        assert verdict.answer is None and place in verdict.because
+    assert answer(driven.with_domain(p=Vector)) is False
+    assert answer(driven.with_domain(p=Vector, a=Vector(-1, 1))) is True
+
+
+def test_feedback_that_finds_nothing_is_undecided():
+    @mine
+    def leaky(u=Drive, y=Previous, a=Param(Vector(0, 0.5))):
+        return System(A=diag(a), B=I, C=I, u=u + 0 * y)
+
+    verdict = dsf.parity(leaky)
+    assert verdict.answer is None and "proves nothing" in verdict.because
+
+
+def test_a_member_of_the_family_gets_the_familys_verdict():
+    arch = dsf.architecture_named("deltanet")
+    for length in (1, 6):  # one step is not "constant in time": the architecture says what depends on the token
+        system = arch(**arch.sample(1, length, 2, 3, 2)[0])
+        verdict = dsf.parity(system)
+        assert verdict.answer is False and verdict.check() and verdict.subject is arch
+        assert "family" in verdict.hypotheses
+    assert "family" not in dsf.parity(arch).hypotheses
+    feedback = dsf.architecture_named("gru")
+    assert answer(feedback(**feedback.sample(1, 4, 1, 2)[0])) is True
+    layer = dsf.convert(torch.nn.GRU(3, 4), torch.randn(5, 1, 3)).layers["layer0"]
+    assert answer(layer) is True and "not for these" in repr(dsf.parity(layer))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_signals_outside_their_domains_are_refused_by_name(dtype):
+    arch = dsf.architecture_named("deltanet")
+    signals, _ = arch.sample(1, 8, 2, 3, 2, dtype=dtype)
+    assert dsf.parity(arch(**signals)).answer is False
+    with pytest.raises(ValueError, match=r"signal beta .* leaves its domain .*with_domain\(beta="):
+        dsf.parity(arch(**signals | {"beta": 2 * torch.ones_like(signals["beta"])}))
+    with pytest.raises(ValueError, match="signal k of this system leaves its domain"):
+        dsf.parity(arch(**signals | {"k": 2 * signals["k"]}))
+    with pytest.raises(ValueError, match="leaves its domain"):
+        dsf.parity(arch(**signals | {"beta": torch.full_like(signals["beta"], math.nan)}))
+
+
+def test_a_system_that_was_edited_is_no_member():
+    arch = dsf.architecture_named("deltanet")
+    signals, _ = arch.sample(1, 8, 2, 3, 2)
+    wide = signals | {"beta": 2 * torch.ones_like(signals["beta"])}
+    system, other = arch(**signals), arch(**wide)
+    gru = dsf.architecture_named("gru")
+    gated, u = gru.sample(1, 8, 1, 2)
+    cell = gru(**gated)
+    edited = {
+        "cut": other.slice(0, 4),
+        "one step": other.slice(0, 1),
+        "mapped": system.map(lambda leaf: 2 * leaf),
+        "negated": replace(system, A=-1 * system.A),
+        "another B": replace(system, B=torch.rand_like(signals["k"])),
+        "another C": replace(system, C=torch.rand_like(signals["q"])),
+        "a D": replace(system, D=1),
+        "normalised": normalised(system),
+        "read before": replace(system, reads="before"),
+        "a readout": replace(system, readout=torch.tanh),
+        "another architecture": replace(other, architecture=arch, signals=signals),
+        "frozen gates": cell.along(scan(cell, u)[0], u),
+        "a cut cell": cell.slice(0, 4),
+    }
+    for what, x in edited.items():
+        with pytest.raises(ValueError, match="is not what .* makes of its signals"):
+            dsf.parity(x)
+            pytest.fail(what)
+    assert answer(replace(system, x0=torch.ones(1, 2, 3, 2).double())) is False  # the family has any initial state
+    assert dsf.parity(replace(other.slice(0, 4), architecture=None)).answer is None
+
+
+def test_a_readout_written_in_the_body_is_recognised_in_its_systems():
+    @mine
+    def squashed(q=Vector, k=Vector, a=Vector(0, 1)):
+        return System(A=diag(a), B=k, C=q, readout=lambda x: torch.tanh(x))
+
+    assert answer(squashed(**squashed.sample(1, 3, 1, 2, 1)[0])) is False
+
+
+def test_other_things_are_refused():
+    _, system = None, dsf.architecture_named("gla")(**dsf.architecture_named("gla").sample(1, 3, 1, 2, 1)[0])
+    for x in (3, "gla", lambda x: x, torch.eye(2), dsf.bidirectional(system, system)):
+        with pytest.raises(TypeError, match="an architecture, a system or a converted layer"):
+            dsf.parity(x)
+
+
+# ---------------------------------------------------------------------------------- the same model in other writings
+def test_renaming_changes_nothing():
+    @architecture("Zebra", register=False)
+    def zebra(stripes=Vector, tail=Unit, hoof=Gate):
+        return System(A=I - hoof * outer(tail), B=hoof * tail, C=stripes)
+
+    for domain, expected in ((Gate, False), (TWO, True), (Scalar(0, 1.5), None)):
+        a, b = dsf.parity(zebra.with_domain(hoof=domain)), dsf.parity(named("deltanet", beta=domain))
+        assert a.answer is b.answer is expected
+        assert a.certificate == b.certificate or expected is True
+
+
+def rewritten(beta):
+    """DeltaNet in other words; `beta` is its gate's domain."""
+
+    @mine
+    def as_low_rank(q=Vector, k=Unit, b=beta):
+        return System(A=I - b * outer(k, 1.0 * k), B=b * k, C=q)
+
+    @mine
+    def as_diagonal(q=Vector, k=Unit, b=beta):
+        return System(A=diag(0 * k + 1) - b * outer(k), B=b * k, C=q)
+
+    @mine
+    def composed(q=Vector, k=Unit, b=beta):
+        return System(A=(I - b * outer(k)) @ I, B=b * k, C=q)
+
+    @mine
+    def by_the_square(q=Vector, k=Vector, b=beta):
+        unit = k / sqrt(inner(k, k))
+        return System(A=I - b * outer(unit), B=b * unit, C=q)
+
+    @mine
+    def as_a_block(q=Vector, k=Unit, b=beta):
+        return System(A=block([[I - b * outer(k), 0], [0, I]]), B=stack(b * k, 0 * k), C=stack(q, 0 * q))
+
+    @mine
+    def as_a_sum(q=Vector, k=Unit, b=beta):
+        return System(A=dsf.Sum(I, -1 * (b * outer(k))), B=b * k, C=q)
+
+    @mine
+    def with_a_shift_of_nothing(q=Vector, k=Unit, b=beta):
+        return System(A=dsf.Shift(0) @ (I - b * outer(k)), B=b * k, C=q)
+
+    return [as_low_rank, as_diagonal, composed, by_the_square, as_a_block, as_a_sum, with_a_shift_of_nothing]
+
+
+@pytest.mark.parametrize("domain, expected", [(Gate, False), (TWO, True)])
+def test_another_writing_never_gets_the_opposite_verdict(domain, expected):
+    found = {a.name: answer(a) for a in rewritten(domain)}
+    assert set(found.values()) <= {expected, None}
+    assert found["composed"] is found["as_a_sum"] is found["as_a_block"] is expected
+
+
+def test_a_factor_two_in_the_body():
+    @mine
+    def doubled(q=Vector, k=Unit, g=Gate):
+        return System(A=I - 2 * g * outer(k), B=2 * g * k, C=q)
+
+    @mine
+    def squashed(q=Vector, k=Unit, g=Scalar):
+        return System(A=I - 2 * sigmoid(g) * outer(k), B=g * k, C=q)
+
+    @mine
+    def halved(q=Vector, k=Unit, g=TWO):
+        return System(A=I - 0.5 * g * outer(k), B=g * k, C=q)
+
+    assert (answer(doubled), answer(squashed), answer(halved)) == (True, True, False)
+
+
+def test_matrices():
+    @mine
+    def free(q=Vector, k=Vector, M=Matrix):
+        return System(A=M, B=k, C=q)
+
+    @mine
+    def gated(q=Vector, k=Vector, g=Gate, M=Param(Matrix)):
+        return System(A=g * M, B=k, C=q)
+
+    assert answer(free) is True and answer(free.with_domain(M=Param(Matrix))) is False
+    assert answer(gated) is None
+
+
+def test_complex_operators():
+    @mine
+    def ring(q=Vector(Complex), k=Vector(Complex), lam=Vector(UnitDisc)):
+        return System(A=diag(lam), B=k, C=dsf.RealPart(q))
+
+    @mine
+    def complex_key(q=Vector(Complex), k=Vector(UnitDisc), beta=Gate):
+        return System(A=I - beta * outer(k), B=k, C=dsf.RealPart(q))
+
+    assert answer(ring) is True
+    assert answer(ring.with_domain(lam=Vector(annulus(0.5, 0.9)))) is None
+    assert answer(ring.with_domain(lam=Vector(arc(1, -1, 1)))) is None
+    assert answer(ring.with_domain(lam=Vector(LeftHalfPlane))) is None
+    assert answer(ring.with_domain(lam=Param(Vector(UnitDisc)))) is False
+    assert answer(complex_key) is None  # k^T k is any complex number, no square
+
+
+def test_a_square_of_complex_numbers_is_no_square():
+    @mine
+    def squared(q=Vector, lam=Vector(Complex), b=Vector):
+        w = diag(lam) @ b
+        return System(A=diag(w * w), B=b, C=q)
+
+    assert dsf.parity(squared).answer is not False and not dsf.spectrum(squared).real
+
+
+def test_scalars_alone_and_one_state():
+    @mine
+    def scalar(b=Scalar, a=Gate, c=Scalar):
+        return System(A=a * I, B=diag(b), C=I)
+
+    assert answer(scalar) is False and answer(scalar.with_domain(a=SIGNED)) is True
+
+
+# ------------------------------------------------------------------------------------------------- claims of an author
+def test_a_false_claim_is_noticed():
+    @mine
+    def lie(q=Vector, k=Unit, beta=TWO):
+        return System(A=known(1 - beta, 0, 1) * I, B=k, C=q)
+
+    @mine
+    def truth(q=Vector, k=Vector, beta=Positive):
+        erase = known(beta * k * k / (1 + beta * inner(k, k)), 0, 1)
+        return System(A=diag(1 - erase), B=k, C=q)
+
+    minus_one = Fixed("matrix", lambda n: -sp.eye(n), dsf.Interval(0, 1))
+
+    @mine
+    def false_spectrum(q=Vector, k=Vector, g=Gate, M=minus_one):
+        return System(A=g * M, B=k, C=q)
+
+    for a in (lie, false_spectrum):
+        verdict = dsf.parity(a)
+        assert verdict.answer is None and "claims too much" in verdict.because
+    assert answer(truth) is False
+
+
+def test_infinite_features_inside_a_body_of_ones_own():
+    @mine
+    def kernel(q=Vector, k=Vector):
+        return System(A=I, B=features.exp(2 * k), C=features.exp(q))
+
+    assert answer(kernel) is None
+    for wrong in (
+        lambda q=Vector, k=Vector: System(A=I, B=features.exp(k), C=q),
+        lambda q=Vector, k=Vector, g=SIGNED: System(A=g * I, B=features.exp(k), C=features.exp(q)),
+        lambda q=Vector, k=Each(Vector): microsteps(System(A=I, B=features.exp(k), C=features.exp(q))),
+    ):
+        with pytest.raises((ValueError, TypeError)):
+            dsf.parity(mine(wrong))
+
+
+# --------------------------------------------------------------------------------------------------------- witnesses
+def test_a_witness_says_what_it_is():
+    witness = dsf.parity(named("deltanet", beta=TWO)).certificate
+    assert witness.states == 2 and witness.margin > 0.5
+    assert [token["beta"].item() for token in witness.signals] == [0, 2]
+    a = named("deltanet", beta=TWO)
+    bits = torch.randint(2, (3000,), generator=generator(5))
+    assert torch.equal(witness.decide(a, bits), (bits.cumsum(0) % 2).bool())
+    assert "A(0) has the eigenvalues 1, A(1) has -1" in repr(dsf.parity(a))
+
+
+def test_growth_is_no_automaton():
+    """A = +-1.5 separates short words with ever wider margins; the states never close."""
+
+    @mine
+    def growing(q=Vector, k=Vector, g=Gate):
+        return System(A=(3 * g - 1.5) * I, B=k, C=q)
+
+    assert answer(growing) is None
+
+
+@pytest.mark.parametrize("far", [Scalar(2000, 3000), Scalar(-3000, -2000), Scalar(-inf, -2000), Scalar(1500, inf)])
+def test_domains_far_away_are_searched_without_error(far):
+    @mine
+    def distant(q=Vector, k=Vector, s=far):
+        return System(A=(-1 * s) * I, B=k, C=q)
+
+    assert answer(distant) in (None, False)
+
+
+@pytest.mark.parametrize("s", [UnitDisc, annulus(0.5, 1), arc(1, -1, 1), arc(1, 2, 4), LeftHalfPlane, Complex])
+def test_candidates_of_the_search_lie_in_their_domains(s):
+    for domain in (Scalar(s), Vector(s)):
+        corners = witnesses._corners(domain, 1)
+        assert len(corners) and corners.dtype == torch.complex128 and domain.contains(corners)
+
+
+def test_an_output_that_is_no_number_is_no_decision(monkeypatch):
+    a = named("deltanet", beta=TWO)
+    verdict = dsf.parity(a)
+    assert verdict.check()
+    plain, calls = witnesses.scan, []
+
+    def scan_with_nan(system, u, state=None):
+        y, after = plain(system, u, state)
+        calls.append(u)
+        return (y * math.nan, after) if len(calls) == 3 else (y, after)  # Python's min loses a NaN that is not first
+
+    monkeypatch.setattr(witnesses, "scan", scan_with_nan)
+    assert not verdict.check()
+
+
+# -------------------------------------------------------------------------------------------------- corrupted evidence
+WITNESSES = {
+    "deltanet": lambda: named("deltanet", beta=TWO),
+    "titans": lambda: named("titans"),
+    "deltaproduct": lambda: named("deltaproduct"),
+    "gru": lambda: named("gru"),
+    "shared q": lambda: named("deltanet", beta=TWO, q=Shared(Vector, 2)),
+}
+
+
+def changed(x, position):
+    y = x.clone()
+    y.view(-1)[position] = y.view(-1)[position] + (1 if not x.is_floating_point() else 0.5)
+    return y
+
+
+def corruptions(w):
+    """The witness with one entry changed, for every entry of every field."""
+    for token in (0, 1):
+        for name, x in w.signals[token].items():
+            for position in range(x.numel()):
+                signals = tuple(s | {name: changed(x, position)} if t == token else s for t, s in enumerate(w.signals))
+                yield f"signal {name} of token {token}", replace(w, signals=signals)
+            fewer = {k: v for k, v in w.signals[token].items() if k != name}
+            without = tuple(fewer if t == token else s for t, s in enumerate(w.signals))
+            yield f"signal {name} of token {token} missing", replace(w, signals=without)
+        for position in range(w.drive[token].numel()):
+            drive = tuple(changed(u, position) if t == token else u for t, u in enumerate(w.drive))
+            yield f"drive {token}", replace(w, drive=drive)
+    pieces = w.state if isinstance(w.state, tuple) else (w.state,)
+    for i, piece in enumerate(pieces):
+        for position in range(piece.numel()):
+            state = tuple(changed(p, position) if j == i else p for j, p in enumerate(pieces))
+            yield "state", replace(w, state=state if isinstance(w.state, tuple) else state[0])
+    for position in range(w.decoder.numel()):
+        yield "decoder", replace(w, decoder=changed(w.decoder, position))
+    for number in ("threshold", "margin"):
+        for value in (getattr(w, number) + 1e-3, -getattr(w, number) - 1, math.nan, math.inf):
+            yield number, replace(w, **{number: value})
+    for states in (w.states + 1, w.states - 1, 0):
+        yield "states", replace(w, states=states)
+    yield "seal", replace(w, seal="")
+    yield "seal", replace(w, seal=w.seal[::-1])
+
+
+@pytest.mark.parametrize("name", WITNESSES)
+def test_every_changed_entry_of_a_witness_is_noticed(name):
+    verdict = dsf.parity(WITNESSES[name]())
+    assert verdict.check()
+    count = 0
+    for what, corrupted in corruptions(verdict.certificate):
+        assert not replace(verdict, certificate=corrupted).check(), what
+        count += 1
+    assert count > 20
+
+
+def resealed(w, **changes):
+    w = replace(w, **changes)
+    return replace(w, seal=w.digest())
+
+
+def test_a_forged_seal_does_not_help():
+    """With the digest recomputed, the evidence itself must fail: domains, constants, states, threshold, decisions."""
+    a = named("deltanet", beta=TWO)
+    w = dsf.parity(a).certificate
+    zero, one = w.signals
+    assert resealed(w).check(a)
+    far = torch.full_like(one["beta"], 2.5)
+    forged = {
+        "swapped tokens": {"signals": (one, zero)},
+        "equal tokens": {"signals": (zero, zero)},
+        "outside the domain": {"signals": (zero, one | {"beta": far})},
+        "no number": {"signals": (zero, one | {"beta": torch.full_like(far, math.nan)})},
+        "another shape": {"signals": (zero | {"beta": far[0]}, one)},
+        "one signal more": {"signals": (zero | {"p": far}, one)},
+        "a zero state": {"state": torch.zeros_like(w.state)},
+        "a zero decoder": {"decoder": torch.zeros_like(w.decoder)},
+        "the decoder's sign": {"decoder": -w.decoder},
+        "threshold": {"threshold": w.threshold + 0.25},
+        "threshold off the scale": {"threshold": w.threshold + 10},
+        "threshold no number": {"threshold": math.nan},
+        "margin": {"margin": 2 * w.margin},
+        "margin no number": {"margin": math.nan},
+        "states": {"states": 1},
+        "a drive that is written": {"drive": (w.drive[0], w.drive[1] + 1)},
+    }
+    for what, changes in forged.items():
+        assert not resealed(w, **changes).check(a), what
+    assert not w.check(named("deltanet")) and not w.check(named("gated_deltanet", beta=TWO))
+
+
+def test_constants_of_a_witness_are_the_same_for_both_tokens():
+    a = named("gru")
+    w = dsf.parity(a).certificate
+    zero, one = w.signals
+    for name, x in one.items():
+        if a.signals[name].const:
+            assert not resealed(w, signals=(zero, one | {name: x + 1})).check(a)
+
+
+@pytest.mark.parametrize("name", ["deltanet", "gated_deltanet", "linear_attention", "mamba"])
+def test_every_changed_bound_of_a_spectrum_is_noticed(name):
+    verdict = dsf.parity(named(name))
+    parts = verdict.certificate.parts
+    for i, (lo, hi) in enumerate(parts):
+        moved = ((lo + 1e-6, hi), (lo, hi + 1e-6), (lo, hi - 1e-6), (-1.0, hi))
+        for new in (*moved, (lo, math.inf), (math.nan, hi), (hi, lo - 1)):
+            wrong = tuple(new if j == i else part for j, part in enumerate(parts))
+            assert not replace(verdict, certificate=SpectrumCertificate(wrong)).check(), new
+    for wrong in ((), (*parts, (5.0, 6.0)), parts[:-1]):
+        assert not replace(verdict, certificate=SpectrumCertificate(wrong)).check()
+
+
+def test_a_spectrum_of_numbers_is_noticed_too():
+    verdict = dsf.parity(System(A=0.5 * I, B=ones(), C=ones()))
+    for wrong in (((0.0, 0.5),), ((0.5, 0.6),), ((0.25, 0.25),)):
+        assert not replace(verdict, certificate=SpectrumCertificate(wrong)).check()
+
+
+@pytest.mark.parametrize("name", ["s4d", "lssl"])
+def test_every_changed_field_of_a_constant_is_noticed(name):
+    verdict = dsf.parity(named(name))
+    good = verdict.certificate
+    for wrong in ((), ("[0, 1]",), (*good.parts, "C")):
+        assert not replace(verdict, certificate=replace(good, parts=wrong)).check()
+    for wrong in ("token", "", "state"):
+        assert not replace(verdict, certificate=replace(good, dependence=wrong)).check()
+
+
+def test_evidence_for_one_thing_is_no_evidence_for_another():
+    delta, wide, soft, s4d = named("deltanet"), named("deltanet", beta=TWO), named("softmax_attention"), named("s4d")
+    spectrum, witness, fixed = (dsf.parity(a).certificate for a in (delta, wide, s4d))
+    assert not spectrum.check(wide) and not witness.check(delta) and not fixed.check(delta) and not fixed.check(wide)
+    one = dsf.parity(named("linear_attention")).certificate
+    assert one.check(named("linear_attention")) and not one.check(soft)  # A = I in both: the state is what differs
+    assert not one.check(named("linear_attention", k=Prefix(Vector)))
+    assert not fixed.check(named("s4d", lam=Vector(LeftHalfPlane), dt=Positive))
+    verdict = dsf.parity(delta)
+    assert not replace(verdict, answer=True).check() and not replace(dsf.parity(wide), answer=False).check()
+    assert isinstance(verdict, Verdict)
+
+
+# ------------------------------------------------------------------------------------------------- attacks on the "no"
+def parities_told_apart(a, heads, seed, n):
+    """How many random pairs of tokens have an output that separates odd from even prefixes of a random word."""
+    draw = generator(seed)
+    groups = {k: replace(d, groups=0) for k, d in a.signals.items()}
+    alone = replace(a, signals=groups)
+    signals, u = alone.sample(1, 2, heads, n, 1, generator=draw, ends=0.4)
+    bits = torch.randint(2, (72,), generator=draw)
+    words = {k: x if alone.signals[k].const else x[:, bits] for k, x in signals.items()}
+    system, u = alone(**words), torch.zeros_like(u[:, bits]) if seed % 2 else u[:, bits]
+    state = torch.ones_like(scan(system.slice(0, 1), u[:, :1])[1])
+    y = scan(system, u, state)[0][0, 24:].flatten(1)
+    y, odd = y.real if y.is_complex() else y, (bits.cumsum(0)[24:] % 2).bool()
+    found = torch.zeros(y.shape[1], dtype=torch.bool)
+    for sign in (1, -1):
+        gap = (sign * y[odd]).min(0).values - (sign * y[~odd]).max(0).values
+        found |= gap > 1e-3 * y.abs().max(0).values.clamp(min=1.0)
+    return int(found.sum())
+
+
+def attack(rounds):
+    for name in NO:
+        a = named(name)
+        for seed in range(rounds):
+            for n in (1, 2, 3):
+                assert parities_told_apart(a, 1000, seed, n) == 0, f"{name}, seed {seed}, n = {n}"
+            assert find_parity_witness(a, seed) is None, f"{name}, seed {seed}"
+
+
+def test_random_attacks_on_every_no():
+    attack(rounds=2)
+
+
+@pytest.mark.slow
+def test_many_random_attacks_on_every_no():
+    attack(rounds=20)
+
+
+def test_the_attacks_succeed_where_the_answer_is_yes():
+    @mine
+    def signed(q=Vector, k=Vector, g=Vector(-1, 1)):
+        return System(A=diag(g), B=k, C=q)
+
+    for a in (named("deltanet", beta=TWO), named("gated_deltanet", beta=TWO), signed):
+        assert sum(parities_told_apart(a, 1000, seed, 1) for seed in range(4)) > 0
+        assert all(find_parity_witness(a, seed) for seed in range(2))
+
+
+# --------------------------------------------------------------------------------------------- structure, never names
+def test_no_code_tests_the_name_of_an_architecture():
+    names = {*dsf.architectures()} | {a.title for a in dsf.architectures().values()}
+    root = Path(dsf.__file__).parents[1]
+    files = [*(root / "analysis").rglob("*.py"), *(root / "dsf_kernels").rglob("*.py")]
+    assert len(files) > 10
+    for path in files:
+        assert not (found := strings_in_code(path.read_text()) & names), f"{path.name} holds {found}"
+
+
+def strings_in_code(source):
+    """The string constants of a module that are no docstrings."""
+    tree = ast.parse(source)
+    documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation
+    }
+
+
+def test_that_test_would_notice():
+    assert strings_in_code('"""deltanet"""\nif a.name == "deltanet":\n    pass') == {"deltanet"}
