@@ -15,7 +15,7 @@ import numpy as np
 import sympy as sp
 import torch
 
-from .domains import Domain, Drive, Previous
+from .domains import Domain
 from .feedback import Feedback
 from .operators import Dense, Operator
 from .sets import Interval, Set, inf
@@ -66,13 +66,15 @@ class Architecture:
 
     def with_domain(self, **domains: Domain) -> Architecture:
         """The same body on other domains: another equation, layer, test and verdict."""
-        unknown = domains.keys() - self.signals.keys()
-        if unknown:
-            raise TypeError(f"{self.name} has the signals {', '.join(self.signals)}, not {', '.join(sorted(unknown))}")
+        self._check_known(domains)
         for name, domain in domains.items():
-            if not isinstance(domain, Domain):
+            if not isinstance(domain, Domain) or domain.kind in ("drive", "previous"):
                 raise TypeError(f"{name} should be a domain such as Scalar(0, 2), got {domain!r}")
         return replace(self, signals=MappingProxyType({k: domains.get(k, d) for k, d in self.signals.items()}))
+
+    def _check_known(self, names: Mapping[str, Any]) -> None:
+        if unknown := names.keys() - self.signals.keys():
+            raise TypeError(f"{self.name} has the signals {', '.join(self.signals)}, not {', '.join(sorted(unknown))}")
 
     def normalised(self, floor: float | None = None) -> Architecture:
         """The same architecture with its output divided by its own run on ones (see transforms.normalised)."""
@@ -129,14 +131,16 @@ class Architecture:
     def symbolic(self, n: int = 2, prefix: str = "") -> System:
         """The System on sympy symbols at a state size n. `prefix` keeps the symbols of two systems apart."""
 
-        def symbols(k: str, d: Domain) -> Any:
-            x = d.symbols(prefix + k, n)
+        def canonical(d: Domain, x: np.ndarray) -> Any:
             if self.steps and not d.steps:
                 x = np.stack([x] + [0 * x if d.first else x] * (self.steps - 1))
             return Dense(x) if d.kind == "matrix" else x
 
-        y, u = (replace(d, dependence="token").symbols(prefix + s, n) for s, d in (("y", Previous), ("u", Drive)))
-        return self.evaluate({k: symbols(k, d) for k, d in self.signals.items()}, y, u)
+        symbols = {k: d.symbols(prefix + k, n) for k, d in self.signals.items()}
+        reserved = {kind: Domain(kind).symbols(prefix + k, n) for k, kind in self.reserved_names.items()}
+        _check_distinct([*symbols.values(), *reserved.values()])
+        values = {k: canonical(d, symbols[k]) for k, d in self.signals.items()}
+        return self.evaluate(values, reserved.get("previous"), reserved.get("drive"))
 
     def names(self) -> System:
         """The System on one symbol per signal: equations at generic n."""
@@ -146,6 +150,7 @@ class Architecture:
 
     def bounds(self, **within: Set) -> System:
         """The System on bounds: what A can be over ALL inputs. `within` cuts the sets of some signals."""
+        self._check_known(within)
         previous = Bound(Interval(), Interval(0, inf), "state")
         drive = Bound(Interval(), Interval(0, inf), "token")
         return self.evaluate({k: d.bound(within.get(k)) for k, d in self.signals.items()}, previous, drive)
@@ -180,6 +185,14 @@ class Architecture:
         from .printing import architecture_latex
 
         return architecture_latex(self)
+
+
+def _check_distinct(arrays: list[np.ndarray]) -> None:
+    """sympy takes two symbols of one name for the same: a scalar k_0 beside a vector k would be its first entry."""
+    names = [x.name for array in arrays for x in array.ravel() if isinstance(x, sp.Symbol)]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two entries of the signals would both be the symbol {twice}: rename a signal")
 
 
 _REGISTRY: dict[str, Architecture] = {}

@@ -48,6 +48,8 @@ class Domain:
             if hi is None:
                 raise TypeError(f"a domain takes two ends or a set, as in Scalar(0, 2); got {lo}")
             lo = Interval(lo, hi)
+        if self.unit or self.value or self.kind not in ("scalar", "vector", "matrix"):
+            raise TypeError(f"a domain that is a {self} has its own set, and takes no other")
         return replace(self, set=lo)
 
     def __repr__(self) -> str:
@@ -107,7 +109,7 @@ class Domain:
             return 2 * torch.randn(shape, dtype=dtype, generator=generator)
 
         x = self.project(*(normal() for _ in range(self.reals)))
-        if self.kind == "matrix":
+        if self.kind == "matrix" and self.set == Interval():
             return x / n**0.5
         return self._to_ends(x, ends, generator)
 
@@ -127,9 +129,9 @@ class Domain:
             return as_array(self.value(n)).reshape((n,) * len(self.own_axes))
         shape = ((self.steps,) if self.steps else ()) + ((n,) * len(self.own_axes) or (1,))
         labels = np.ndindex(shape if self.own_axes else shape[:-1])
-        entries = [
-            sp.Symbol("_".join([name, "".join(map(str, ix))]) if ix else name, **self._assumptions()) for ix in labels
-        ]
+        between = "" if max(shape) <= 10 else "_"  # 1, 11 and 11, 1 are two entries
+        names = ("_".join([name, between.join(map(str, ix))]) if ix else name for ix in labels)
+        entries = [sp.Symbol(entry, **self._assumptions()) for entry in names]
         out = np.empty(len(entries), dtype=object)
         out[:] = entries
         return out.reshape(shape)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -75,7 +76,7 @@ def climb(A: Operator, hi: type, n: int, like: torch.Tensor) -> Operator | None:
     """
     lifted: Operator | None = A
     steps = path(type(A), hi)
-    for lo, above in zip(steps or (), (steps or ())[1:]):
+    for lo, above in pairwise(steps or ()):
         lifted = lifted and LIFTS[lo][above](lifted, n, like)
     return lifted if steps else None
 

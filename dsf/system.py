@@ -176,15 +176,13 @@ class System:
         B = dense(self.B, m, like) if self.input_is_vector else value(self.B)[..., None]
         vector = _read_vector(self.C)
         C = dense(self.C, n, like) if vector is None else value(vector)[..., None, :]
-        D, r = value(self.D), C.shape[-2]
+        D, r, real = value(self.D), C.shape[-2], like.real.dtype
         if isinstance(D, Operator):
             D = dense(D, m, like)
         elif is_zero(D):
-            D = torch.zeros(r, m, dtype=like.real.dtype, device=like.device)
+            D = torch.zeros(r, m, dtype=real, device=like.device)
         elif r == m:  # a scalar: the same for every channel
-            D = (D[..., None] if isinstance(D, torch.Tensor) else D) * torch.eye(
-                m, dtype=like.real.dtype, device=like.device
-            )
+            D = column(D) * torch.eye(m, dtype=real, device=like.device)
         else:
             raise ValueError(f"D is a scalar, but y has {r} entries and u has {m}: make D an operator")
         A, B, C = _same_dtype(_leading(dense(self.A, n, like)), _leading(B), _leading(C))

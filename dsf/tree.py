@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-_STRUCTURE = (bool, int, float, complex, str, types.FunctionType)
+_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial)
+_STRUCTURE = (bool, int, float, complex, str, *_FUNCTIONS)
 
 
 class Node:

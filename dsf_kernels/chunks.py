@@ -28,7 +28,7 @@ def _run(step: Step, size: int, x: torch.Tensor, inputs: tuple, starts: list | N
     outputs = []
     # split once: slicing an input at every chunk would give a full-size gradient at every chunk
     with torch.autocast(x.device.type, enabled=False):
-        for parts in zip(*(a.split(size, 2) for a in inputs)):
+        for parts in zip(*(a.split(size, 2) for a in inputs), strict=True):
             if starts is not None:
                 starts.append(x)
             y, x = step(x, *parts)
@@ -49,23 +49,22 @@ class _Recomputed(torch.autograd.Function):
     def backward(ctx, grad_y: torch.Tensor, grad_x: torch.Tensor):  # type: ignore[override]
         inputs, starts = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
         if torch.is_grad_enabled():  # a derivative of the derivative is wanted: the whole graph, by plain autograd
-            with torch.enable_grad():
-                wanted = [a for a, need in zip((starts[0], *inputs), ctx.needs_input_grad[2:]) if need]
-                results = _run(ctx.step, ctx.size, starts[0], inputs)
-                found = iter(torch.autograd.grad(results, wanted, (grad_y, grad_x), create_graph=True))
+            wanted = [a for a, need in zip((starts[0], *inputs), ctx.needs_input_grad[2:], strict=True) if need]
+            results = _run(ctx.step, ctx.size, starts[0], inputs)
+            found = iter(torch.autograd.grad(results, wanted, (grad_y, grad_x), create_graph=True))
             return (None, None, *(next(found) if need else None for need in ctx.needs_input_grad[2:]))
-        pieces = zip(starts, grad_y.split(ctx.size, 2), *(a.split(ctx.size, 2) for a in inputs))
+        pieces = zip(starts, grad_y.split(ctx.size, 2), *(a.split(ctx.size, 2) for a in inputs), strict=True)
         gradients: list[tuple] = []
         for start, grad, *parts in reversed(list(pieces)):
             with torch.enable_grad(), torch.autocast(start.device.type, enabled=False):
                 leaves = [
                     a.detach().requires_grad_(need)
-                    for a, need in zip((start, *parts), (True, *ctx.needs_input_grad[3:]))
+                    for a, need in zip((start, *parts), (True, *ctx.needs_input_grad[3:]), strict=True)
                 ]
                 results = ctx.step(*leaves)
                 wanted = [a for a in leaves if a.requires_grad]
                 found = iter(torch.autograd.grad(results, wanted, (grad, grad_x)))
             grad_x = next(found)
             gradients.append(tuple(next(found) if a.requires_grad else None for a in leaves[1:]))
-        joined = [None if g[0] is None else torch.cat(g[::-1], 2) for g in zip(*gradients)]
+        joined = [None if g[0] is None else torch.cat(g[::-1], 2) for g in zip(*gradients, strict=True)]
         return (None, None, grad_x, *joined)

@@ -90,8 +90,6 @@ class Mixer(nn.Module):
         for name, domain in arch.signals.items():
             if domain.kind == "index" or (domain.kind == "matrix" and domain.spectrum != Complex and not domain.value):
                 raise TypeError(f"{arch.name} has no trainable layer: no smooth map reaches {name} ({domain!r})")
-            if domain.groups and self.heads % domain.groups:
-                raise ValueError(f"{self.heads} heads do not divide into the {domain.groups} groups of {name}")
         return n or self.d_model // self.heads, p or self.d_model // self.heads
 
     def _shape(self, domain: Domain) -> tuple[int, ...]:
@@ -126,7 +124,7 @@ class Mixer(nn.Module):
         self.inward.bias.zero_()
         self.outward.bias.zero_()
         signals = self.architecture.signals
-        for name, bias in zip(self.projected, self._split(self.inward.bias)):
+        for name, bias in zip(self.projected, self._split(self.inward.bias)[:-1], strict=True):
             bias.copy_(start(signals[name], self._shape(signals[name])).flatten())
         for name in self.constant:
             if not signals[name].value:
@@ -149,7 +147,7 @@ class Mixer(nn.Module):
         *parts, drive = self._split(self.inward(x))
         raw = {
             k: part.unflatten(-1, self._raw_shape(self.architecture.signals[k]))
-            for k, part in zip(self.projected, parts)
+            for k, part in zip(self.projected, parts, strict=True)
         }
         raw |= {k: getattr(self, f"raw_{k}") for k in self.constant if not self.architecture.signals[k].value}
         signals = {k: self.architecture.signals[k].project(*values.unbind(-1)) for k, values in raw.items()}

@@ -23,10 +23,11 @@ from dsf import (
 )
 from dsf.operators import dense, micro_step
 from dsf.values import Log
-from helpers import numbers
+from helpers import numbers, relative
 
 N, P, J = 4, 2, 3
 LEAD = (2, 3, 1)  # [B, T, H]
+EXACT = 1e-12  # fp64, relative; symbols are exact
 
 
 class Tensors:
@@ -155,3 +156,7 @@ def by_definition(name, A, r):
         M[..., 2:, 2:] = A.rows[1][1].a[..., None] * torch.eye(2)
         return M
     return None
+
+
+def assert_same(found, expected):
+    assert relative(*torch.broadcast_tensors(found, expected)) < EXACT

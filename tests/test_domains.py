@@ -187,4 +187,6 @@ def test_tags_and_text():
         Scalar(0)
     with pytest.raises(ValueError, match="two real tensors"):
         Vector(disc(1)).project(torch.zeros(3))
+    nonnegative = Param(Matrix(0.5, 1))
+    assert nonnegative.contains(nonnegative.sample(SIZES))
     assert Vector(arc(1, 0, pi)).reals == 2 and Vector.reals == 1

@@ -32,9 +32,7 @@ def run(name, **sizes):
 
 def states(arch, signals, u, start=None):
     """x_t and y_t at every t, as [B, T, H, n], from runs of every length."""
-    found = [
-        scan(arch(**at_times(arch, signals, slice(t))), u[:, :t], start)[1] for t in range(1, u.shape[1] + 1)
-    ]
+    found = [scan(arch(**at_times(arch, signals, slice(t))), u[:, :t], start)[1] for t in range(1, u.shape[1] + 1)]
     return torch.stack([x[..., 0] for x, _ in found], 1), torch.stack([y for _, y in found], 1)
 
 

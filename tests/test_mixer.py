@@ -144,6 +144,7 @@ def test_constants_are_parameters_and_fixed_ones_buffers():
     mixer = layer("lssl")
     assert {k for k, _ in mixer.named_parameters() if k.startswith("raw")} == {"raw_dt", "raw_c", "raw_d"}
     assert {k for k, _ in mixer.named_buffers()} == {"fixed_a", "fixed_b"}
+    assert "fixed_a" not in mixer.state_dict()
     assert mixer.float()(tokens(dtype=torch.float32))[0].dtype == torch.float32
 
 

@@ -574,6 +574,12 @@ def test_growth_is_no_automaton():
     assert answer(growing) is None
 
 
+@pytest.mark.parametrize("top", [1.9, 1.99, 1.9999])
+def test_a_slow_decay_is_no_automaton(top):
+    """1 - beta = -0.99 alternates for a thousand tokens, and fades; its states are as many as the tokens."""
+    assert find_parity_witness(named("deltanet", beta=Scalar(0, top))) is None
+
+
 @pytest.mark.parametrize("far", [Scalar(2000, 3000), Scalar(-3000, -2000), Scalar(-inf, -2000), Scalar(1500, inf)])
 def test_domains_far_away_are_searched_without_error(far):
     @mine
@@ -689,6 +695,7 @@ def test_a_forged_seal_does_not_help():
         "margin": {"margin": 2 * w.margin},
         "margin no number": {"margin": math.nan},
         "states": {"states": 1},
+        "no margin": {"decoder": w.decoder * 1e-4, "threshold": w.threshold * 1e-4, "margin": w.margin * 1e-4},
         "a drive that is written": {"drive": (w.drive[0], w.drive[1] + 1)},
     }
     for what, changes in forged.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -21,8 +22,9 @@ def subject_of(x: Any) -> Architecture | System:
     Raises ValueError where a signal lies outside its domain, or where x is no longer what its architecture makes of its
     signals (a slice, a map, an edit): a theorem about the family does not speak of it. TypeError for anything else.
     """
-    if hasattr(x, "architecture") and hasattr(x, "drive"):  # a converted layer
-        x = x.system
+    if hasattr(x, "architecture") and hasattr(x, "drive"):  # a converted layer: its system is made when it is asked for
+        check_domains(x.architecture, x.signals)
+        return x.architecture
     if isinstance(x, (System, Feedback)) and x.architecture is not None:
         check_membership(x)
         return x.architecture
@@ -34,6 +36,17 @@ def subject_of(x: Any) -> Architecture | System:
 def check_membership(x: System | Feedback) -> None:
     """Is x its architecture on signals of their domains? ValueError where not."""
     a, signals = x.architecture, x.signals or {}
+    check_domains(a, signals)
+    if signals.keys() != a.signals.keys() or not _same(_parts(x), _parts(a(**signals))):
+        raise ValueError(
+            f"this system is not what {a.name} makes of its signals (it was cut, mapped or edited), so the verdict of "
+            f"{a.name} does not speak of it: ask about the architecture, or, if its numbers hold for every "
+            "token, about dataclasses.replace(system, architecture=None)"
+        )
+
+
+def check_domains(a: Architecture, signals: Mapping[str, torch.Tensor]) -> None:
+    """Do all signals lie in their domains? ValueError names the first that does not."""
     for name, tensor in signals.items():
         domain = a.signals[name]
         if not domain.contains(tensor):
@@ -41,12 +54,6 @@ def check_membership(x: System | Feedback) -> None:
                 f"the signal {name} of this system leaves its domain ({domain}), so the verdict of {a.name} does not "
                 f"speak of it; widen it: architecture.with_domain({name}=...)"
             )
-    if signals.keys() != a.signals.keys() or not _same(_parts(x), _parts(a(**signals))):
-        raise ValueError(
-            f"this system is not what {a.name} makes of its signals (it was cut, mapped or edited), so the verdict of "
-            f"{a.name} does not speak of it: ask about the architecture, or, if its numbers hold for every "
-            "token, about dataclasses.replace(system, architecture=None)"
-        )
 
 
 def _parts(x: System | Feedback) -> tuple:

@@ -24,7 +24,7 @@ from .subjects import heads_for
 SATURATION = 1000.0  # sigmoid(1000) is 1.0, sigmoid(-1000) is 0.0 and tanh(1000) is 1.0 in float64: exactly at the ends
 CANDIDATES = 60_000
 MARGIN = 1e-3  # least distance of a decision from its threshold, relative to the largest score beyond 1
-MOST_STATES = 256
+MOST_STATES = 64
 DECODERS = ((1.0, -1.0), (1.0, 1.0), (1.0, 0.0), (0.0, 1.0))  # of two outputs, under feedback
 
 
