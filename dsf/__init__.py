@@ -9,6 +9,8 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 from . import features, sets
+from .algebra import block, diag, outer
+from .composites import Block, Composed, Product, Sum, Writes
 from .definition import Architecture, architecture, architecture_named, architectures
 from .discretize import bilinear, gbt, zoh
 from .domains import (
@@ -51,8 +53,6 @@ from .functions import (
 )
 from .linearization import linearize
 from .operators import (
-    Block,
-    Composed,
     Dense,
     Diagonal,
     DiagonalPlusLowRank,
@@ -60,16 +60,10 @@ from .operators import (
     Identity,
     OneHotDiagonal,
     Operator,
-    Product,
     RealPart,
     Reflection,
     Scaled,
     Shift,
-    Sum,
-    Writes,
-    block,
-    diag,
-    outer,
 )
 from .sets import Complex, Interval, LeftHalfPlane, Polar, Rectangle, annulus, arc, disc, inf
 from .system import System

@@ -114,6 +114,11 @@ class Architecture:
         heads = next((tensors[k].shape[d.axes.index("H")] for k, d in self.signals.items() if not d.groups), groups)
         values = {k: self._canonical(d, tensors[k], heads) for k, d in self.signals.items()}
         if self.reserved_names:
+            if not isinstance(self.bounds().B, Operator):
+                raise TypeError(
+                    f"{self.name} reads y_{{t-1}} or transforms the drive, so its input is a vector: B must be an operator "
+                    "such as I or diag(b). Without y=Previous, drop u=Drive and transform the drive before you pass it"
+                )
             return Feedback(self, values, tensors)
         return replace(self.evaluate(values), signals=tensors)
 

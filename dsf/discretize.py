@@ -17,8 +17,9 @@ import sympy as sp
 import torch
 
 from . import sets
+from .algebra import MatVec, dependence
 from .functions import decay
-from .operators import Dense, Diagonal, MatVec, Operator, dependence
+from .operators import Dense, Diagonal, Operator
 from .sets import Interval, inf
 from .values import Bound, MatrixBound, as_array, column, is_name, widest
 

@@ -14,20 +14,10 @@ import numpy as np
 import sympy as sp
 import torch
 
+from .algebra import rows
+from .composites import Block, Product
 from .functions import inner
-from .operators import (
-    Block,
-    Diagonal,
-    DiagonalPlusLowRank,
-    Identity,
-    OneHotDiagonal,
-    Operator,
-    Product,
-    Reflection,
-    Scaled,
-    Shift,
-    rows,
-)
+from .operators import Diagonal, DiagonalPlusLowRank, Identity, OneHotDiagonal, Operator, Reflection, Scaled, Shift
 from .tree import leaves
 from .values import is_zero, value
 

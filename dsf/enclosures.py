@@ -14,21 +14,18 @@ from functools import singledispatch
 from typing import Any
 
 from . import sets
+from .composites import Block, Composed, Product, Sum
 from .functions import inner
 from .operators import (
-    Block,
-    Composed,
     Dense,
     Diagonal,
     DiagonalPlusLowRank,
     Identity,
     OneHotDiagonal,
     Operator,
-    Product,
     Reflection,
     Scaled,
     Shift,
-    Sum,
 )
 from .sets import Interval, Set, disc, inf
 from .tree import leaves

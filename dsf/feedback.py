@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .system import System
-from .tree import tree_map, tree_steps
+from .tree import leaves, tree_map, tree_steps
 
 State = tuple[torch.Tensor, torch.Tensor]
 
@@ -39,6 +39,13 @@ class Feedback:
         system = self.at(t, state[1], u)
         x, y = system.at(0).step(state[0], u if system.u is None else system.u[:, 0])
         return (x, y), y
+
+    @property
+    def input_size(self) -> int | None:
+        """n, where a signal tells: u_t and y_t are n-vectors. None: every signal is a scalar."""
+        signals = self.architecture.signals
+        sized = [leaf.shape[-1] for k, v in self.values.items() if signals[k].own_axes for leaf in leaves(v)]
+        return max(sized, default=None)
 
     def zero_state(self, u: torch.Tensor) -> State:
         zero = torch.zeros_like(u[:, 0])

@@ -20,24 +20,18 @@ from typing import Any
 
 import torch
 
+from .algebra import dense
+from .composites import Block, Composed, Product, Sum, Writes, _step_axis, nodes
 from .operators import (
-    Block,
-    Composed,
     Dense,
     Diagonal,
     DiagonalPlusLowRank,
     Identity,
     OneHotDiagonal,
     Operator,
-    Product,
     Reflection,
     Scaled,
     Shift,
-    Sum,
-    Writes,
-    _step_axis,
-    dense,
-    nodes,
 )
 from .system import System
 from .tree import leaves, tree_map

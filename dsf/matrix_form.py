@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from .algebra import dense
+from .composites import Writes
 from .definition import Architecture
 from .features import Features
-from .operators import Operator, RealPart, Writes, dense
+from .operators import Operator, RealPart
 from .values import as_array, is_zero
 
 

@@ -9,24 +9,20 @@ from typing import Any
 import sympy as sp
 import torch
 
+from .composites import Block, Composed, Product, Sum, Writes
 from .features import Features
 from .functions import Stack
 from .operators import (
-    Block,
-    Composed,
     Dense,
     Diagonal,
     DiagonalPlusLowRank,
     Identity,
     OneHotDiagonal,
     Operator,
-    Product,
     RealPart,
     Reflection,
     Scaled,
     Shift,
-    Sum,
-    Writes,
 )
 from .system import System
 from .tree import leaves
@@ -72,7 +68,9 @@ class Style:
         """left - x rest, with the sign of x pulled out."""
         negative = x < 0 if isinstance(x, (int, float)) else x.could_extract_minus_sign()
         sign, x = ("+", -x) if negative else ("-", x)
-        return f"{left} {sign} {self.factor(x)}{rest}" if left else ("-" if sign == "-" else "") + f"{self.factor(x)}{rest}"
+        if not left:
+            return ("-" if sign == "-" else "") + f"{self.factor(x)}{rest}"
+        return f"{left} {sign} {self.factor(x)}{rest}"
 
 
 @singledispatch
@@ -133,7 +131,8 @@ def _(op: DiagonalPlusLowRank, s: Style) -> str:
 
 def _tight(op: Operator, s: Style) -> str:
     text = show(op, s)
-    return s.bracket(text) if isinstance(op, (Sum, DiagonalPlusLowRank)) or isinstance(op, Reflection) and is_one(op.c) else text
+    is_sum = isinstance(op, (Sum, DiagonalPlusLowRank)) or isinstance(op, Reflection) and is_one(op.c)
+    return s.bracket(text) if is_sum else text
 
 
 def equations(architecture: Any, latex: bool = False) -> tuple[str, str]:
@@ -184,8 +183,8 @@ def _style(architecture: Any, latex: bool) -> Style:
 
 def architecture_latex(architecture: Any) -> str:
     """Both equations as LaTeX, for a notebook."""
-    x, y = equations(architecture, latex=True)
-    return rf"$\displaystyle \begin{{aligned}} {x.replace(' = ', ' &= ', 1)} \\ {y.replace(' = ', ' &= ', 1)} \end{{aligned}}$"
+    x, y = (line.replace(" = ", " &= ", 1) for line in equations(architecture, latex=True))
+    return rf"$\displaystyle \begin{{aligned}} {x} \\ {y} \end{{aligned}}$"
 
 
 STRUCTURES = {
@@ -240,7 +239,8 @@ def describe_system(system: System) -> str:
     if arch:
         head += [f"  {line}" for line in equations(arch)]
     else:
-        head += ["  x_t = A_t x_{t-1} + B_t u_t", f"  y_t = C_t {'x_t' if system.reads == 'after' else 'x_{t-1}'} + D_t u_t"]
+        state = "x_t" if system.reads == "after" else "x_{t-1}"
+        head += ["  x_t = A_t x_{t-1} + B_t u_t", f"  y_t = C_t {state} + D_t u_t"]
     if known:
         sizes = f"B={system.batch} T={system.length} H={system.heads} n={system.state_size} {known[0].dtype}"
         head[0] += f": {sizes.replace('torch.', '')}"

@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from .algebra import as_matrix, dense, dependence, is_square, rows
+from .composites import Writes
 from .features import Features
-from .operators import Identity, Operator, RealPart, Writes, as_matrix, dense, dependence, is_square, rows
+from .operators import Identity, Operator, RealPart
 from .tree import leaves, tree_map, tree_steps
 from .values import Bound, MatrixBound, column, is_zero, value
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from .composites import Product, Writes
 from .features import Features
-from .operators import Dense, Operator, Product, Writes
+from .operators import Dense, Operator
 from .system import System, flipped
 from .tree import leaves
 from .values import Bound, MatrixBound, is_name, is_zero, value

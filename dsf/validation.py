@@ -86,7 +86,7 @@ def check_drive(system: Any, u: Any) -> None:
         raise ValueError(f"the drive u is on {u.device}, the system on {parts[0].device}; move one with .to(...)")
     if J and u.shape[3] != J:
         raise ValueError(f"axis J of the drive u is {u.shape[3]}, but the system has {J} micro-steps")
-    m = system.input_size if isinstance(system, System) else max((leaf.shape[-1] for leaf in parts), default=None)
+    m = system.input_size
     if m is not None and u.shape[-1] != m:
         raise ValueError(f"B is an operator on vectors of size {m}, but the last axis of the drive u is {u.shape[-1]}")
     if isinstance(system, System):

@@ -9,10 +9,11 @@ from functools import reduce
 
 import torch
 
+from dsf.composites import Product, Writes, micro_step
 from dsf.features import Features
 from dsf.feedback import Feedback
 from dsf.lattice import climb, expand_microsteps, path, vector_like
-from dsf.operators import Operator, Product, Writes, micro_step
+from dsf.operators import Operator
 from dsf.reference import initial_state, normalise, with_ones
 from dsf.system import System
 from dsf.tree import leaves

@@ -9,24 +9,20 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from dsf.composites import Block, Composed, Product, Sum, Writes
 from dsf.features import Features
 from dsf.feedback import Feedback
 from dsf.operators import (
-    Block,
-    Composed,
     Dense,
     Diagonal,
     DiagonalPlusLowRank,
     Identity,
     OneHotDiagonal,
     Operator,
-    Product,
     RealPart,
     Reflection,
     Scaled,
     Shift,
-    Sum,
-    Writes,
 )
 from dsf.system import System
 from dsf.tree import leaves

@@ -21,7 +21,8 @@ from dsf import (
     block,
     outer,
 )
-from dsf.operators import dense, micro_step
+from dsf.algebra import dense
+from dsf.composites import micro_step
 from dsf.values import Log
 from helpers import numbers, relative
 

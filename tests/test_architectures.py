@@ -8,11 +8,13 @@ import sympy as sp
 import torch
 
 import dsf
+from dsf.algebra import dense
+from dsf.composites import Writes
 from dsf.eigenvalues import eigenvalues
 from dsf.enclosures import enclose
 from dsf.features import Features
 from dsf.feedback import Feedback
-from dsf.operators import Operator, RealPart, Writes, dense
+from dsf.operators import Operator, RealPart
 from dsf.printing import equations
 from dsf.system import OPERATORS
 from dsf.values import value

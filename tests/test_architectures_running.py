@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import dsf
+from dsf.algebra import dense
 from dsf.lattice import LIFTS, climb, path, vector_like
-from dsf.operators import dense
 from dsf.reference import scan
 from helpers import assert_close, at_times, linear, numbers, relative, sampled
 

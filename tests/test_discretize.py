@@ -8,8 +8,8 @@ import torch
 
 import dsf
 from dsf import Dense, Diagonal, bilinear, diag, gbt, zoh
+from dsf.algebra import dense
 from dsf.enclosures import enclose
-from dsf.operators import dense
 from dsf.sets import Interval, inf
 from dsf.values import Log, MatrixBound, value
 from helpers import numbers, relative

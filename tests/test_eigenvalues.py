@@ -29,8 +29,8 @@ from dsf import (
     diag,
     outer,
 )
+from dsf.algebra import dense
 from dsf.eigenvalues import eigenvalues
-from dsf.operators import dense
 from helpers import numbers
 
 EXACT = 1e-11  # of a power sum, relative to n |A|^k

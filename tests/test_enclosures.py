@@ -12,8 +12,9 @@ from hypothesis import given, settings
 
 import dsf
 from dsf import Dense, Gate, I, Interval, Scaled, System, Unit, Vector, architecture, decay, diag, inner, known, outer
+from dsf.algebra import dense
 from dsf.enclosures import enclose
-from dsf.operators import Reflection, dense
+from dsf.operators import Reflection
 from dsf.sets import Rectangle, annulus, arc, disc, inf
 from dsf.values import Bound
 from eigenvalue_checks import assert_encloses, distance, room

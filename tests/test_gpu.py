@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from helpers import relative
 
 import dsf
 from dsf.reference import scan
+from helpers import relative
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import dsf
+from dsf.algebra import dense, outer
 from dsf.lattice import LIFTS, climb, expand_microsteps, path, vector_like
-from dsf.operators import dense, outer
 from dsf.reference import scan
 from dsf.tree import leaves
 from dsf.values import Log

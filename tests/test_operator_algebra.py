@@ -22,7 +22,7 @@ from dsf import (
     diag,
     outer,
 )
-from dsf.operators import dense
+from dsf.algebra import dense
 from dsf.sets import Interval, inf
 from dsf.values import Bound, Log, MatrixBound
 from helpers import numbers

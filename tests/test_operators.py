@@ -24,7 +24,8 @@ from dsf import (
     diag,
     outer,
 )
-from dsf.operators import dense, nodes, rows
+from dsf.algebra import dense, rows
+from dsf.composites import nodes
 from helpers import numbers
 from structures import (
     LEAD,

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import scipy.signal
 import torch
+from torch.nn import functional as F
+
 from oracles import ORACLES
 from oracles._discretization import gbt, zoh
 from oracles._loops import over_heads
 from oracles.lssl import hippo_legs
-from torch.nn import functional as F
 
 EXACT = 1e-12  # two fp64 computations of the same formula, relative
 FP32 = 1e-5  # against functions that cast to fp32 inside, relative

@@ -154,7 +154,7 @@ def test_dependence_is_the_widest():
     assert widest(["token", "window"]) == "window" and widest(["prefix", "window"]) == "prefix"
     beta, k = Bound(Interval(0, 1), None, "const"), Bound(Interval(), Interval(0, inf), "window")
     assert (dsf.I - beta * dsf.outer(k)).b.dependence == "const"
-    assert dsf.operators.dependence(dsf.I - beta * dsf.outer(k)) == "window"
+    assert dsf.algebra.dependence(dsf.I - beta * dsf.outer(k)) == "window"
 
 
 def test_micro_steps_are_carried():

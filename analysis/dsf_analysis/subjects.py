@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from dsf import Architecture, Feedback, System
+from dsf.composites import Writes
 from dsf.features import Features
-from dsf.operators import Writes
 from dsf.tree import Node, leaves
 from dsf.values import Bound, MatrixBound, widest
 

@@ -119,10 +119,10 @@ def _corners(d: Domain, n: int) -> torch.Tensor:
 
 
 def _points(s: Set) -> list:
-    """Numbers of the set: its ends, 0 and +-1 where they lie in it, +-SATURATION for infinite ends."""
+    """Numbers of the set: its ends (+-SATURATION for infinite ones), and those of 0, +-1, 2 that lie in it."""
     if isinstance(s, Interval):
         lo, hi = max(s.lo, min(-SATURATION, s.hi)), min(s.hi, max(SATURATION, s.lo))
-        return sorted({v for v in (lo, -1.0, 0.0, 1.0, hi) if lo <= v <= hi})
+        return sorted({v for v in (lo, -1.0, 0.0, 1.0, 2.0, hi) if lo <= v <= hi})
     if isinstance(s, Polar):
         turns = {0.0, math.pi} | ({e for e in (s.theta.lo, s.theta.hi) if math.isfinite(e)})
         exact = {0.0: 1 + 0j, math.pi: -1 + 0j, -math.pi: -1 + 0j}  # of the angles 0 and pi, without rounding
@@ -206,10 +206,10 @@ def _candidate(
         x = x.expand(d.groups or heads, *x.shape)
         return (x if d.const else x[None, None]).clone()
 
-    signals = tuple({k: pick(k, token) for k in a.signals} for token in (0, 1))
-    drive = tuple(u.expand(1, 1, heads, *u.shape).clone() for u in table["the drive"][:, h])
+    zero, one = ({k: pick(k, token) for k in a.signals} for token in (0, 1))
+    first, second = (u.expand(1, 1, heads, *u.shape).clone() for u in table["the drive"][:, h])
     pieces = tuple(s[:, h : h + 1].expand(-1, heads, *s.shape[2:]).clone() for s in _pieces(state))
-    return ParityWitness(signals, drive, pieces if isinstance(state, tuple) else pieces[0], decoder, 0.0, 0.0, 0)
+    return ParityWitness((zero, one), (first, second), pieces if isinstance(state, tuple) else pieces[0], decoder, 0.0, 0.0, 0)
 
 
 def _initial(system: Any, u: torch.Tensor) -> Any:
