@@ -116,8 +116,8 @@ class Architecture:
         if self.reserved_names:
             if not isinstance(self.bounds().B, Operator):
                 raise TypeError(
-                    f"{self.name} reads y_{{t-1}} or transforms the drive, so its input is a vector: B must be an operator "
-                    "such as I or diag(b). Without y=Previous, drop u=Drive and transform the drive before you pass it"
+                    f"{self.name} reads y_{{t-1}} or transforms the drive, so its input is a vector: B must be an "
+                    "operator such as I or diag(b). Without y=Previous, drop u=Drive and transform the drive yourself"
                 )
             return Feedback(self, values, tensors)
         return replace(self.evaluate(values), signals=tensors)

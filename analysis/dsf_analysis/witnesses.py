@@ -209,7 +209,8 @@ def _candidate(
     zero, one = ({k: pick(k, token) for k in a.signals} for token in (0, 1))
     first, second = (u.expand(1, 1, heads, *u.shape).clone() for u in table["the drive"][:, h])
     pieces = tuple(s[:, h : h + 1].expand(-1, heads, *s.shape[2:]).clone() for s in _pieces(state))
-    return ParityWitness((zero, one), (first, second), pieces if isinstance(state, tuple) else pieces[0], decoder, 0.0, 0.0, 0)
+    state = pieces if isinstance(state, tuple) else pieces[0]
+    return ParityWitness((zero, one), (first, second), state, decoder, 0.0, 0.0, 0)
 
 
 def _initial(system: Any, u: torch.Tensor) -> Any:
