@@ -24,7 +24,7 @@ def elementwise(name: str, tensor: Callable, symbol: Callable, bound: Callable, 
         if isinstance(x, torch.Tensor):
             return tensor(x)
         if is_name(x):
-            return sp.Function(name)(x)
+            return getattr(sp, name, sp.Function(name))(x)  # sympy prints its own ones better: e^g
         if isinstance(x, np.ndarray):
             return np.vectorize(symbol, otypes=[object])(x)
         if isinstance(x, Bound):

@@ -93,6 +93,7 @@ STRUCTURES = {
     "complex diagonal": lambda r: Diagonal(r.complex(N)),
     "scalar diagonal": lambda r: Diagonal(r.array(1)),
     "outer": lambda r: outer(r.array(N)),
+    "gated outer": lambda r: Reflection(0, r.array(1), r.array(N), r.array(1)),
     "householder": lambda r: I - 2 * outer(r.array(N)),
     "reflection": some_reflection,
     "rank one": lambda r: outer(r.array(N), r.array(N)),
