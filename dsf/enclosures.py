@@ -77,7 +77,8 @@ def enclose(A: Operator) -> Enclosure:
     >>> enclose(dsf.architecture_named("deltanet").bounds().A).parts
     ([1, 1], [0, 1])
     """
-    return Enclosure((disc(inf),), inf, False, (f"no lemma for {type(A).__name__}: any number (@enclose.register adds one)",))
+    unknown = f"no lemma for {type(A).__name__}, so any number (@enclose.register adds one)"
+    return Enclosure((disc(inf),), inf, False, (unknown,))
 
 
 def set_of(x: Any) -> Set:

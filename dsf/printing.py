@@ -66,7 +66,7 @@ class Style:
 
     def minus(self, left: str, x: Any, rest: str) -> str:
         """left - x rest, with the sign of x pulled out."""
-        negative = x < 0 if isinstance(x, (int, float)) else x.could_extract_minus_sign()
+        negative = x < 0 if isinstance(x, (int, float)) else isinstance(x, sp.Basic) and x.could_extract_minus_sign()
         sign, x = ("+", -x) if negative else ("-", x)
         if not left:
             return ("-" if sign == "-" else "") + f"{self.factor(x)}{rest}"

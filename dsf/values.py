@@ -80,6 +80,11 @@ class Bound:
     def __rtruediv__(self, other):
         return self.reciprocal() * other
 
+    def __pow__(self, k):
+        if not (isinstance(k, int) and k >= 1):
+            return NotImplemented
+        return self if k == 1 else (self * self) ** (k // 2) if k % 2 == 0 else self * self ** (k - 1)
+
     def reciprocal(self) -> Bound:
         return self.map(sets.inverse)
 
@@ -137,6 +142,9 @@ class Log(Node):
         return self.value * other if isinstance(other, (int, float, complex, torch.Tensor)) else NotImplemented
 
     __rmul__ = __mul__
+
+    def __pow__(self, k):
+        return Log(self.log * k) if is_number(k) and k > 0 else NotImplemented
 
     def __neg__(self):
         return -self.value

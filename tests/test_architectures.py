@@ -10,8 +10,8 @@ import torch
 import dsf
 from dsf.algebra import dense
 from dsf.composites import Writes
-from dsf.eigenvalues import eigenvalues
 from dsf.enclosures import enclose
+from dsf.exact_eigenvalues import eigenvalues
 from dsf.features import Features
 from dsf.feedback import Feedback
 from dsf.operators import Operator, RealPart

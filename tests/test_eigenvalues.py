@@ -30,7 +30,7 @@ from dsf import (
     outer,
 )
 from dsf.algebra import dense
-from dsf.eigenvalues import eigenvalues
+from dsf.exact_eigenvalues import eigenvalues
 from helpers import numbers
 
 EXACT = 1e-11  # of a power sum, relative to n |A|^k

@@ -221,3 +221,13 @@ def test_as_bound_takes_numbers_only():
     assert as_bound("x") is None and as_bound(torch.ones(1)) is None
     with pytest.raises(TypeError):
         Bound(Interval(0, 1)) + "x"
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4])
+def test_powers_in_every_reading(k):
+    x = torch.linspace(-2.0, 1.5, 50, dtype=torch.float64)
+    found = Bound(Interval(-2, 1.5)) ** k
+    assert all(z in found.set for z in (x**k).tolist())
+    assert k % 2 or found.set.lo == 0.0  # one signal twice is a square
+    g = torch.tensor([-1.5, 0.0, -float("inf")], dtype=torch.float64)
+    assert torch.equal((Log(g) ** k).log, g * k)

@@ -10,7 +10,7 @@ import torch
 from dsf import Architecture, System
 from dsf.conversion import TOLERANCES
 from dsf.converted_layer import ConvertedLayer
-from dsf.eigenvalues import eigenvalues
+from dsf.exact_eigenvalues import eigenvalues
 from dsf.features import Features
 
 from .recognition import parity

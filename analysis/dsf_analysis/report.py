@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from dsf.converted_layer import ConvertedLayer
-from dsf.eigenvalues import eigenvalues
+from dsf.exact_eigenvalues import eigenvalues
 from dsf.feedback import Feedback
 from dsf.printing import structure
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from dsf import Architecture, Feedback, System
-from dsf.eigenvalues import eigenvalues
 from dsf.enclosures import enclose
+from dsf.exact_eigenvalues import eigenvalues
 from dsf.features import Features
 from dsf.reference import scan
 from dsf.sets import Interval, Polar, Set, hull
