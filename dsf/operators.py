@@ -4,8 +4,8 @@
     also Composed, Sum, Product (micro-steps), Shift, Block, OneHotDiagonal;  RealPart for C, Writes for B
 
 Each class says how it acts (`apply`), what its transpose is (`T`) and how a scalar enters it (`scale`); everything else
-is a function elsewhere: algebra.py, exact_eigenvalues.py, enclosures.py, lattice.py, printing.py. Operators made of operators
-are in composites.py.
+is a function elsewhere: algebra.py, exact_eigenvalues.py, enclosures.py, lattice.py, printing.py. Operators made of
+operators are in composites.py.
 """
 
 from __future__ import annotations
