@@ -30,7 +30,8 @@ def to_control(system: System) -> System:
     if system.reads == "before":
         return system
     C, through = _one_step_on(system)
-    return replace(system, C=C, D=_sum(system, through), reads="before", architecture=None, signals=None)
+    D, varying = _sum(system, through), not system.constant
+    return replace(system, C=C, D=D, reads="before", architecture=None, signals=None, varying=varying)
 
 
 def _one_step_on(system: System) -> tuple[Any, Any]:
@@ -56,6 +57,8 @@ def from_control(source: Any) -> System:
 
     u is [B, T, 1, m], y [B, T, 1, r]. Raises ValueError for continuous time: sample it first.
     """
+    if isinstance(source, System):
+        raise TypeError("this is a System already; to_control() keeps it one, and statespace() exports it")
     if hasattr(source, "dt"):
         if source.dt == 0:
             raise ValueError("this system is in continuous time; sample it first: from_control(sys.sample(dt))")

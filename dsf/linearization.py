@@ -81,4 +81,4 @@ def linearize(step: Callable, x0: torch.Tensor, u: torch.Tensor) -> Linearizatio
         raise ValueError("the trajectory is not finite: the step diverges, or x0 or u holds NaN")
     (A, B), (C, D) = vmap(vmap(jacrev(flat, argnums=(0, 1))))(xs[:, :-1], u)
     A, B, C, D = (Dense(M[:, :, None].detach()) for M in (A, B, C, D))
-    return Linearization(System(A=A, B=B, C=C, D=D, reads="before"), xs, ys, u)
+    return Linearization(System(A=A, B=B, C=C, D=D, reads="before", varying=True), xs, ys, u)

@@ -47,6 +47,7 @@ class System:
     x0: torch.Tensor | None = None
     architecture: Any = None
     signals: dict[str, Any] | None = field(default=None, repr=False)
+    varying: bool = False  # a bare system of T = 1 that is one step of something that varies: not constant in time
 
     def __post_init__(self):
         if not isinstance(self.A, Operator):
@@ -148,7 +149,8 @@ class System:
 
     def slice(self, start: int, stop: int) -> System:
         """The system of the steps start..stop-1."""
-        return self.map(lambda leaf: leaf[:, start:stop] if leaf.shape[1] > 1 else leaf)
+        cut = self.map(lambda leaf: leaf[:, start:stop] if leaf.shape[1] > 1 else leaf)
+        return replace(cut, varying=self.varying or self.length > 1)
 
     def dense(self) -> Any:
         """A as matrices [..., n, n]; on symbols a sympy Matrix."""
@@ -215,11 +217,19 @@ class System:
         return torch.stack(rows_, 2)
 
     def dependence(self) -> dict[str, str]:
-        """Of what each operator is a function: const < token < window < prefix < state. Read off the bounds."""
+        """Of what each operator is a function: const < token < window < prefix < state. Read off the bounds.
+
+        A bare system (of no architecture) is const where T = 1 and it is not `varying`, else unknown.
+        """
         source = self if _on_bounds(self) else self.architecture and self.architecture.bounds()
         if not source:
-            return {name: "const" if self.length == 1 else "unknown" for name in OPERATORS}
+            return {name: "unknown" if self.length > 1 or self.varying else "const" for name in OPERATORS}
         return {name: dependence(getattr(source, name)) for name in OPERATORS}
+
+    @property
+    def constant(self) -> bool:
+        """Is every operator known to be the same at every step and for every token?"""
+        return all(of == "const" for of in self.dependence().values())
 
     # ---------------------------------------------------------------------------------------------------- the step
     def write(self, u: torch.Tensor) -> torch.Tensor:

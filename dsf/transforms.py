@@ -72,6 +72,7 @@ def bidirectional(forward: System, backward: System, join: str = "sum") -> Bidir
 
     Both take their signals in the natural order of time. join: "sum" or "concatenate".
     """
+    _check_systems(forward, backward)
     if join not in ("sum", "concatenate"):
         raise ValueError(f'join is "sum" or "concatenate", got {join!r}')
     return Bidirectional(forward, flipped(backward), join)
@@ -99,7 +100,14 @@ def parallel(first: System, second: System) -> System:
     return _joined(first, second, A, _blocks([[B1], [B2]]), _blocks([[C1, C2]]), D1 + D2)
 
 
+def _check_systems(*systems: Any) -> None:
+    for s in systems:
+        if not (isinstance(s, System) or hasattr(s, "slice")):
+            raise TypeError(f"systems are joined, got {type(s).__name__}; call an architecture: architecture(**signals)")
+
+
 def _matrices(first: System, second: System):
+    _check_systems(first, second)
     if "before" in (first.reads, second.reads):
         raise ValueError('series and parallel join systems that read after the update; one of these reads "before"')
     if _channelwise(first) != _channelwise(second):
@@ -120,10 +128,10 @@ def _channelwise(system: System) -> bool:
 
 
 def _joined(first: System, second: System, A, B, C, D) -> System:
-    x0 = _joined_start(first, second)
+    x0, varying = _joined_start(first, second), not (first.constant and second.constant)
     if _channelwise(first):
-        return System(A=Dense(A), B=B[..., 0], C=C[..., 0, :], D=D[..., 0], x0=x0)
-    return System(A=Dense(A), B=Dense(B), C=Dense(C), D=Dense(D), x0=x0)
+        return System(A=Dense(A), B=B[..., 0], C=C[..., 0, :], D=D[..., 0], x0=x0, varying=varying)
+    return System(A=Dense(A), B=Dense(B), C=Dense(C), D=Dense(D), x0=x0, varying=varying)
 
 
 def _joined_start(first: System, second: System) -> torch.Tensor | None:

@@ -550,3 +550,14 @@ def strings_in_code(source):
 
 def test_that_test_would_notice():
     assert strings_in_code('"""deltanet"""\nif a.name == "deltanet":\n    pass') == {"deltanet"}
+
+
+def test_one_step_of_something_that_varies_is_not_constant():
+    """A system of T = 1 is constant only where nothing that varies was cut, joined or linearized into it."""
+    flip = dsf.linearize(lambda x, u: (x * (1 - 2 * u), x), torch.ones(1), torch.ones(1, 1)).system
+    wide = named("deltanet", beta=Scalar(0, 2))
+    one, long = (wide(**wide.sample(1, T, 1, 2, 1)[0]) for T in (1, 8))
+    for system in (flip, dsf.series(one, one), dsf.parallel(one, one), one.to_control(), dsf.parallel(long, long).slice(2, 3)):
+        assert dsf.parity(system).answer is None
+    lti = dsf.System.from_control(([[-1.0]], [[1.0]], [[1.0]], [[0.0]]))
+    assert dsf.parity(lti).answer is False and dsf.parity(lti.slice(0, 1)).answer is False
