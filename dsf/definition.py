@@ -18,7 +18,7 @@ import torch
 from .domains import Domain
 from .feedback import Feedback
 from .operators import Dense, Operator
-from .sets import Interval, Set, inf
+from .sets import Interval, Polar, Rectangle, Set, inf
 from .system import System
 from .transforms import normalised
 from .validation import check_signals
@@ -81,7 +81,12 @@ class Architecture:
         return replace(self, wrappers=(*self.wrappers, partial(normalised, floor=floor)))
 
     def open_range(self, delta: float = 1e-6) -> Architecture:
-        """The same architecture on domains shrunk by delta: what it can do without reaching their ends."""
+        """The same architecture on domains shrunk by delta: what it can do without reaching their ends.
+
+        Raises ValueError where delta is not positive, or so large that a domain would be empty.
+        """
+        if not (isinstance(delta, (int, float)) and 0 < delta < inf):
+            raise ValueError(f"delta is a small positive number, got {delta!r}")
         return replace(self, signals=MappingProxyType({k: d.shrunk(delta) for k, d in self.signals.items()}))
 
     def evaluate(self, values: Mapping[str, Any], y: Any = None, u: Any = None) -> System:
@@ -135,6 +140,7 @@ class Architecture:
 
     def symbolic(self, n: int = 2, prefix: str = "") -> System:
         """The System on sympy symbols at a state size n. `prefix` keeps the symbols of two systems apart."""
+        _check_size("n", n, 1)
 
         def canonical(d: Domain, x: np.ndarray) -> Any:
             if self.steps and not d.steps:
@@ -175,6 +181,8 @@ class Architecture:
 
         u is [B, T, H, p]; [B, T, H, n] where B is an operator; [B, T, H, J, p] with micro-steps.
         """
+        for label, size in {"batch": batch, "length": length, "heads": heads, "n": n, "p": p}.items():
+            _check_size(label, size, 0 if label in ("batch", "length") else 1)
         sizes = {"B": batch, "T": length, "H": heads, "n": n}
         signals = {k: d.sample(sizes, dtype, generator, ends) for k, d in self.signals.items()}
         operator = isinstance(self.bounds().B, Operator)
@@ -222,13 +230,18 @@ def architecture(
         raise TypeError('architecture takes a title: write @architecture("My model")')
 
     def define(body: Callable[..., System]) -> Architecture:
+        if not callable(body):
+            raise TypeError(f"@architecture decorates a function, got {type(body).__name__}")
         domains = {k: p.default for k, p in inspect.signature(body).parameters.items()}
         for k, d in domains.items():
+            if isinstance(d, (Interval, Rectangle, Polar)):
+                raise TypeError(f"{k} of {body.__name__} is a set: say what lies in it, as in {k}=Vector({d})")
             if not isinstance(d, Domain):
                 raise TypeError(f"the signal {k} of {body.__name__} needs a domain as its default, as in {k}=Vector")
         reserved = {k: d.kind for k, d in domains.items() if d.kind in ("drive", "previous")}
         signals = MappingProxyType({k: d for k, d in domains.items() if k not in reserved})
         arch = Architecture(title, body, signals, year, cite, reserved_names=MappingProxyType(reserved))
+        _try(arch)
         if register:
             owner = _owner(arch.name)
             if owner not in (None, body.__module__):
@@ -240,6 +253,22 @@ def architecture(
         return arch
 
     return define
+
+
+def _check_size(label: str, size: Any, least: int) -> None:
+    if not isinstance(size, int) or size < least:
+        raise ValueError(f"{label} is a whole number >= {least}, got {size!r}")
+
+
+def _try(arch: Architecture) -> None:
+    """Reads the body once, on bounds: a mistake is told where it is made."""
+    try:
+        arch.bounds()
+    except (TypeError, AttributeError) as error:
+        raise TypeError(
+            f"the body of {arch.name} does not work on bounds: {error}. Bodies are free of branches on values, use "
+            "dsf's own functions (dsf.sigmoid, not torch.sigmoid), and return a System"
+        ) from error
 
 
 def _zoo() -> dict[str, str]:
@@ -265,6 +294,8 @@ def architecture_named(name: str) -> Architecture:
     """The architecture of that name; KeyError names the nearest ones."""
     import difflib
 
+    if not isinstance(name, str):
+        raise TypeError(f"an architecture is named by a string, got {type(name).__name__}")
     known = architectures()
     if name not in known:
         near = difflib.get_close_matches(name, known, 3, 0.4)

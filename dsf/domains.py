@@ -238,7 +238,9 @@ def _shrunk(s: Set, delta: float) -> Set:
     if isinstance(s, Interval):
         lo = -1 / delta if s.lo == -inf else s.lo + delta
         hi = 1 / delta if s.hi == inf else s.hi - delta
-        return Interval(lo, hi) if lo <= hi else s
+        if lo > hi:
+            raise ValueError(f"nothing is left of {s} when each end moves by {delta}")
+        return Interval(lo, hi)
     if isinstance(s, Polar):
         r = _shrunk(s.r, delta)
         assert isinstance(r, Interval)
@@ -262,34 +264,40 @@ Previous: Any = Domain("previous", dependence="state")  # y_{t-1}: reading it ma
 UnitDisc = disc(1)
 
 
+def _domain(x: Any, of: str) -> Domain:
+    if not isinstance(x, Domain):
+        raise TypeError(f"{of} takes a domain first, as in {of}(Vector); got {x!r}")
+    return x
+
+
 def Param(domain: Domain) -> Any:
     """A constant of the layer, not a function of the token."""
-    return replace(domain, const=True)
+    return replace(_domain(domain, "Param"), const=True)
 
 
 def Shared(domain: Domain, groups: int = 1) -> Any:
     """One signal for all heads (Mamba's B and C), or one per group of heads (grouped queries)."""
-    return replace(domain, groups=groups)
+    return replace(_domain(domain, "Shared"), groups=groups)
 
 
 def Window(domain: Domain) -> Any:
     """A signal that is a function of the last few tokens."""
-    return replace(domain, dependence="window")
+    return replace(_domain(domain, "Window"), dependence="window")
 
 
 def Prefix(domain: Domain) -> Any:
     """A signal that is a function of all tokens so far."""
-    return replace(domain, dependence="prefix")
+    return replace(_domain(domain, "Prefix"), dependence="prefix")
 
 
 def Each(domain: Domain, steps: int = 2) -> Any:
     """A signal with one value per micro-step: `steps` of them make a token."""
-    return replace(domain, steps=steps)
+    return replace(_domain(domain, "Each"), steps=steps)
 
 
 def First(domain: Domain) -> Any:
     """A log decay that acts at the first micro-step only."""
-    return replace(domain, first=True)
+    return replace(_domain(domain, "First"), first=True)
 
 
 def Fixed(kind: str, value: Callable[[int], sp.Matrix], spectrum: Set = Complex) -> Any:

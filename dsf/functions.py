@@ -162,7 +162,9 @@ class Stack(sp.Function):
 
 
 def stack(*parts: Any) -> Any:
-    """[a; b; ...]: vectors one below the other, the partner of `block`."""
+    """[a; b; ...]: vectors one below the other, the partner of `block`; also of one list, stack([a, b])."""
+    if len(parts) == 1 and isinstance(parts[0], (list, tuple)):
+        parts = tuple(parts[0])
     parts = tuple(value(p) for p in parts)
     first: Any = next((p for p in parts if not is_number(p)), None)
     if is_name(first):
@@ -175,7 +177,8 @@ def stack(*parts: Any) -> Any:
         return Bound(s, norm2, widest(p.dependence for p in vectors), max(p.steps for p in vectors))
     if isinstance(first, torch.Tensor):
         tensors = [p if isinstance(p, torch.Tensor) else torch.full_like(first, p) for p in parts]
-        return torch.cat(torch.broadcast_tensors(*tensors), -1)
+        lead = torch.broadcast_shapes(*(p.shape[:-1] for p in tensors))  # sizes along n are their own
+        return torch.cat([p.expand(*lead, p.shape[-1]) for p in tensors], -1)
     return np.concatenate([p if isinstance(p, np.ndarray) else 0 * first + p for p in parts], -1)
 
 

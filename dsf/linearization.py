@@ -66,7 +66,10 @@ def linearize(step: Callable, x0: torch.Tensor, u: torch.Tensor) -> Linearizatio
         raise ValueError("a trajectory needs at least one step: u has T = 0")
 
     def flat(z, v):
-        after, y = step(z, v)
+        result = step(z, v)
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise TypeError(f"step should return a pair (x, y), got {type(result).__name__}")
+        after, y = result
         if after.shape != z.shape:
             raise ValueError(f"step should return a state of shape {tuple(z.shape)}, got {tuple(after.shape)}")
         return after, y.reshape(-1)

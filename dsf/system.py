@@ -52,6 +52,9 @@ class System:
     def __post_init__(self):
         if not isinstance(self.A, Operator):
             raise TypeError(f"A must be an operator, such as diag(a), g * I or Dense(M); got {type(self.A).__name__}")
+        for name in "BC":
+            if isinstance(part := getattr(self, name), (int, float, complex, str)) or part is None:
+                raise TypeError(f"{name} should be a vector or an operator, got {part!r}")
         if self.reads not in ("after", "before"):
             raise ValueError(f'reads is "after" or "before" the update, got {self.reads!r}')
         if self.normalised and (self.input_is_vector or self.output_is_vector):

@@ -22,6 +22,9 @@ def normalised(system: System, floor: float | None = None) -> System:
 
     floor: divide by max(|.|, floor) instead (mLSTM: 1).
     """
+    if not isinstance(system, System):
+        hint = "; an architecture has a method for it: architecture.normalised()"
+        raise TypeError(f"normalised takes the System of a body, got {type(system).__name__}{hint}")
     return replace(system, normalised=True, floor=floor)
 
 
@@ -103,7 +106,7 @@ def parallel(first: System, second: System) -> System:
 def _check_systems(*systems: Any) -> None:
     for s in systems:
         if not (isinstance(s, System) or hasattr(s, "slice")):
-            raise TypeError(f"systems are joined, got {type(s).__name__}; call an architecture: architecture(**signals)")
+            raise TypeError(f"systems are joined, got {type(s).__name__}; an architecture is called with its signals")
 
 
 def _matrices(first: System, second: System):

@@ -38,6 +38,10 @@ def check_signals(name: str, domains: dict[str, Domain], tensors: dict[str, Any]
             raise TypeError(f"{name}: {signal} is an index and should be an integer tensor, got {x.dtype}")
         if domain.kind != "index" and not (x.is_floating_point() or x.is_complex()):
             raise TypeError(f"{name}: {signal} should be a floating-point tensor, got {x.dtype}; use .float()")
+        if x.is_complex() and domain.kind != "index" and domain.reals == 1:
+            raise TypeError(f"{name}: {signal} lies in the real set {domain.set} and should be real, got {x.dtype}")
+        if x.dtype == torch.complex32:
+            raise TypeError(f"{name}: {signal} is complex in half precision, which torch cannot compute; use complex64")
         if device is None:
             device = (x.device, signal)
         if x.device != device[0]:

@@ -557,7 +557,8 @@ def test_one_step_of_something_that_varies_is_not_constant():
     flip = dsf.linearize(lambda x, u: (x * (1 - 2 * u), x), torch.ones(1), torch.ones(1, 1)).system
     wide = named("deltanet", beta=Scalar(0, 2))
     one, long = (wide(**wide.sample(1, T, 1, 2, 1)[0]) for T in (1, 8))
-    for system in (flip, dsf.series(one, one), dsf.parallel(one, one), one.to_control(), dsf.parallel(long, long).slice(2, 3)):
+    cut = dsf.parallel(long, long).slice(2, 3)
+    for system in (flip, dsf.series(one, one), dsf.parallel(one, one), one.to_control(), cut):
         assert dsf.parity(system).answer is None
     lti = dsf.System.from_control(([[-1.0]], [[1.0]], [[1.0]], [[0.0]]))
     assert dsf.parity(lti).answer is False and dsf.parity(lti.slice(0, 1)).answer is False

@@ -16,6 +16,8 @@ from dsf.features import Features
 from dsf.reference import scan
 from dsf.sets import Interval, Polar, Set, hull
 
+from .subjects import hint
+
 GAUGE = "the state as the body writes it; a constant change of basis leaves the eigenvalues as they are"
 INVARIANT = ("const", "token")  # a change of basis T_t that depends on the past moves the eigenvalues of anything else
 STEPS = 64  # of a long trajectory, so many Jacobians are taken, evenly spaced
@@ -94,7 +96,8 @@ def spectrum(x: Any, u: torch.Tensor | None = None, split: int = 1) -> Spectrum:
         return _of_trajectory(x, u)
     if isinstance(x, System):
         return _of_system(x)
-    raise TypeError(f"spectrum takes an architecture, a system or a converted layer, got {type(x).__name__}")
+    got = f"{type(x).__name__}{hint(x)}"
+    raise TypeError(f"spectrum takes an architecture, a system or a converted layer, got {got}")
 
 
 def _of_architecture(a: Architecture, split: int) -> Spectrum:
@@ -126,7 +129,7 @@ def _boxes(a: Architecture, split: int) -> list[dict[str, Set]]:
 
     Not those of micro-steps: a signal may lie in another piece at each of them, and a vector's entries may too.
     """
-    if split < 1:
+    if not isinstance(split, int) or split < 1:
         raise ValueError(f"split is a number of pieces >= 1, got {split}")
     cuts: dict[str, list[Set]] = {}
     for name, d in a.signals.items():

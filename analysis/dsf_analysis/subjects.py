@@ -29,8 +29,15 @@ def subject_of(x: Any) -> Architecture | System:
         check_membership(x)
         return x.architecture
     if not isinstance(x, (Architecture, System)):
-        raise TypeError(f"expected an architecture, a system or a converted layer, got {type(x).__name__}")
+        raise TypeError(f"expected an architecture, a system or a converted layer, got {type(x).__name__}{hint(x)}")
     return x
+
+
+def hint(x: Any) -> str:
+    """What the user probably meant."""
+    if isinstance(x, str):
+        return f"; by its name: dsf.architecture_named({x!r})"
+    return "; one of its .layers" if hasattr(x, "layers") else "; its .system" if hasattr(x, "system") else ""
 
 
 def check_membership(x: System | Feedback) -> None:
