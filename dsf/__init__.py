@@ -99,7 +99,7 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_ABOVE])
+    return sorted([*__all__, "__version__"])
 
 
 __version__ = "0.1.0"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -24,6 +25,21 @@ Text = Annotated[Path | None, typer.Option("--text", help="A file to run on; def
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Another domain of a scalar or vector: beta=0,2.")]
 MODEL = "A model: a folder with config.json and model.safetensors."
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import dsf
+
+        typer.echo(f"dsf {dsf.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Every sequence model as x_t = A_t x_{t-1} + B_t u_t, y_t = C_t x_t + D_t u_t."""
 
 
 @app.command("list")
@@ -89,7 +105,7 @@ def check(
     from dsf_analysis.findings import architecture_findings, layer_findings
 
     if what in dsf.architectures() or not _is_path(what):
-        a = _architecture(what, "Nor is it a folder. ")
+        a = _architecture(what, "There is no such folder either. ")
         for assignment in domains or ():
             a = _with_domain(a, assignment)
         changed = {name: repr(a.signals[name]) for name in (d.partition("=")[0] for d in domains or ())}
@@ -133,7 +149,7 @@ def convert(
     _print_table(rows[0].columns(), [row.cells() for row in rows])
     for path, why in conversion.unconverted.items():
         typer.echo(f"not converted: {path}: {why}")
-    typer.echo(closing_words(rows))
+    typer.echo(textwrap.fill(closing_words(rows), 100))
     typer.echo(f"Next: dsf check {model}")
 
 
@@ -143,6 +159,8 @@ def convert(
 def _architecture(name: str, besides: str = "") -> Any:
     import dsf
 
+    if not name:
+        _fail("the name is empty; `dsf list` shows all architectures")
     try:
         return dsf.architecture_named(name)
     except KeyError as error:

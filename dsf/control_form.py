@@ -76,9 +76,10 @@ def from_control(source: Any) -> System:
     return System(A=A, B=B, C=C, D=D, reads="before")
 
 
-def statespace(system: System, batch: int = 0, head: int = 0) -> Any:
+def statespace(system: System, batch: int | None = None, head: int | None = None) -> Any:
     """One head of a time-invariant system as a discrete python-control StateSpace (dt = 1, control's convention).
 
+    Which batch entry and head must be said where there are several.
     A complex state becomes a real one of twice the size, [re; im], and Re(c^T x) its real readout.
     Raises ValueError where an operator varies in time, or where the output is complex.
     """
@@ -88,6 +89,10 @@ def statespace(system: System, batch: int = 0, head: int = 0) -> Any:
             f"python-control holds time-invariant systems, and this one has operators at {system.length} time steps; "
             "take one of them with system.slice(t, t + 1)"
         )
+    for name, given, size in (("batch", batch, system.batch), ("head", head, system.heads)):
+        if given is None and size > 1:
+            raise ValueError(f"this system has {size} of axis {name}: say which, as in statespace({name}=0)")
+    batch, head = batch or 0, head or 0
     matrices = to_control(system)._matrices()
     one = [M[batch if len(M) > 1 else 0, 0, head if M.shape[2] > 1 else 0].detach().cpu() for M in matrices]
     A, B, C, D = (M.to(torch.promote_types(M.dtype, torch.float64)) for M in one)

@@ -23,6 +23,8 @@ from .operators import Dense, Diagonal, Operator
 from .sets import Interval, inf
 from .values import Bound, MatrixBound, as_array, column, is_name, widest
 
+HALF = (torch.float16, torch.bfloat16)
+
 
 class Inverse(sp.Function):
     """(I - M)^{-1} on names."""
@@ -122,6 +124,10 @@ def _gbt_dense(A: Dense, b: Any, dt: Any, alpha: float) -> tuple[Operator, Any]:
 
         return Dense(_mapped(z, mobius)), _free_vector(A, b, dt)
     n = z.shape[-1]
+    if isinstance(z, torch.Tensor) and z.dtype in HALF:  # torch inverts no half-precision matrices
+        step, write = _gbt_dense(Dense(A.M.float()), b.float(), dt.float(), alpha)
+        assert isinstance(step, Dense)
+        return Dense(step.M.to(z.dtype)), write.to(z.dtype)
     if isinstance(z, torch.Tensor):
         eye = torch.eye(n, dtype=z.dtype, device=z.device)
         inverse = torch.linalg.inv(eye - alpha * z)

@@ -64,9 +64,10 @@ class Style:
     def word(self, name: str) -> str:
         return rf"\mathrm{{{name}}}" if self.latex else name
 
-    def minus(self, left: str, x: Any, rest: str) -> str:
-        """left - x rest, with the sign of x pulled out."""
-        negative = x < 0 if isinstance(x, (int, float)) else isinstance(x, sp.Basic) and x.could_extract_minus_sign()
+    def minus(self, left: str, factor: Any, rest: str) -> str:
+        """left - factor rest, with the sign of the factor pulled out."""
+        x: Any = factor
+        negative = x < 0 if isinstance(x, (int, float)) else isinstance(x, sp.Expr) and x.could_extract_minus_sign()
         sign, x = ("+", -x) if negative else ("-", x)
         if not left:
             return ("-" if sign == "-" else "") + f"{self.factor(x)}{rest}"
@@ -85,7 +86,7 @@ show.register(Features)(lambda op, s: (r"\phi" if s.latex else "phi") + s.bracke
 show.register(Diagonal)(lambda op, s: s.word("diag") + s.bracket(s.expression(op.d)))
 show.register(Shift)(lambda op, s: ("S" if op.by == 1 else f"S^{{{op.by}}}") if op.by else "I")
 show.register(Composed)(lambda op, s: f"{_tight(op.left, s)} {_tight(op.right, s)}")
-show.register(Sum)(lambda op, s: f"{show(op.left, s)} + {show(op.right, s)}")
+show.register(Sum)(lambda op, s: f"{show(op.left, s)} + {show(op.right, s)}".replace("+ -", "- "))
 show.register(RealPart)(lambda op, s: (r"\mathrm{Re}\, " if s.latex else "Re ") + s.transposed(op.c))
 show.register(Product)(lambda op, s: (r"\prod_j " if s.latex else "prod_j ") + s.bracket(show(op.factor, s)))
 

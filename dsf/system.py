@@ -267,8 +267,8 @@ class System:
 
         return to_control(self)
 
-    def statespace(self, batch: int = 0, head: int = 0):
-        """A time-invariant system as a python-control StateSpace (extra "control")."""
+    def statespace(self, batch: int | None = None, head: int | None = None):
+        """One head of a time-invariant system as a python-control StateSpace (extra "control")."""
         from .control_form import statespace
 
         return statespace(self, batch, head)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+import torch
+
 from dsf.composites import Block, Composed, Product, Sum, Writes
 from dsf.features import Features
 from dsf.feedback import Feedback
@@ -118,4 +120,12 @@ def signal_bytes(system: System | Feedback) -> int:
         tuple(system.values.values()) if isinstance(system, Feedback) else (system.A, system.B, system.C, system.D)
     )
     unique = {id(leaf): leaf for leaf in leaves(parts)}.values()
-    return sum(min(leaf.numel() * leaf.element_size(), leaf.untyped_storage().nbytes()) for leaf in unique)
+    return sum(map(_stored, unique))
+
+
+def _stored(leaf: torch.Tensor) -> int:
+    size = leaf.numel() * leaf.element_size()
+    try:
+        return min(size, leaf.untyped_storage().nbytes())
+    except NotImplementedError:  # inside a transform of torch.func a tensor has no storage of its own
+        return size

@@ -115,12 +115,12 @@ def test_what_python_control_cannot_hold():
     varying = arch(**sampled(arch)[0])
     with pytest.raises(ValueError, match=r"7 time steps; take one of them with system.slice\(t, t \+ 1\)"):
         varying.statespace()
-    assert varying.slice(2, 3).statespace().nstates == N
+    assert varying.slice(2, 3).statespace(batch=0, head=1).nstates == N
     spiral = built()["real part of vectors"][0].slice(0, 1)
     with pytest.raises(ValueError, match="output of this one is complex"):
-        System(A=spiral.A, B=spiral.B, C=spiral.C.c).statespace()
+        System(A=spiral.A, B=spiral.B, C=spiral.C.c).statespace(0, 0)
     with pytest.raises(ValueError, match="output of this one is complex"):
-        System(A=0.5 * I, B=spiral.B, C=spiral.C.c.real, D=Dense(1j * numbers(1, 1, H, 1, 4))).statespace()
+        System(A=0.5 * I, B=spiral.B, C=spiral.C.c.real, D=Dense(1j * numbers(1, 1, H, 1, 4))).statespace(0, 0)
     with pytest.raises(ValueError, match=r"continuous time; sample it first"):
         System.from_control(control.ss([[-1.0]], [[1.0]], [[1.0]], [[0.0]]))
     sampled_ = System.from_control(control.ss([[-1.0]], [[1.0]], [[1.0]], [[0.0]]).sample(0.1))

@@ -91,3 +91,36 @@ def test_hints_for_what_holds_the_layers():
     model = dsf.convert(torch.nn.RNN(2, 3), torch.randn(4, 1, 2))
     with pytest.raises(TypeError, match="one of its .layers"):
         dsf.parity(model)
+
+
+def test_a_head_is_chosen_and_not_guessed():
+    pytest.importorskip("control")
+    arch = dsf.architecture_named("lssl")
+    system = arch(**arch.sample(1, 3, 2, 2, 1)[0])
+    with pytest.raises(ValueError, match=r"2 of axis head: say which, as in statespace\(head=0\)"):
+        system.statespace()
+    one, two = system.statespace(head=0), system.statespace(head=1)
+    assert one.A.shape == (2, 2) and not (one.A == two.A).all()
+
+
+def test_transforms_of_torch_func_go_through_simulate():
+    arch = dsf.architecture_named("mamba2")
+    signals, u = arch.sample(1, 5, 2, 3, 2)
+
+    def loss(k):
+        return dsf.simulate(arch(**signals | {"k": k}), u)[0].square().sum()
+
+    k = signals["k"].clone().requires_grad_()
+    expected = torch.autograd.grad(loss(k), k)[0]
+    torch.testing.assert_close(torch.func.grad(loss)(signals["k"]), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_discretised(dtype):
+    arch = dsf.architecture_named("lssl")
+    signals, u = arch.sample(1, 5, 2, 3, 2, dtype=torch.float32, ends=0.0)
+    half = {k: x.to(dtype) for k, x in signals.items()}
+    expected = dsf.simulate(arch(**{k: x.double() for k, x in half.items()}), u.to(dtype).double())[0]
+    y = dsf.simulate(arch(**half), u.to(dtype))[0]
+    assert y.dtype == dtype
+    torch.testing.assert_close(y.double(), expected, rtol=0.05, atol=0.05)

@@ -166,7 +166,7 @@ def closing_words(rows: list[LayerReport]) -> str:
     slowest = (
         f"forgets to 1/e within {slow.slowest:.3g} tokens"
         if math.isfinite(slow.slowest)
-        else "does not fade at a typical step (its modulus is 1 or more)"
+        else "does not fade within a typical step (modulus 1 or more), which over many steps is no instability"
     )
     words = [
         f"dsf runs {len(rows)} layer{'s' * (len(rows) > 1)} of this model as x_t = A_t x_{{t-1}} + B_t u_t "
