@@ -247,6 +247,20 @@ def test_a_users_own_architecture_trains_on_the_chunked_kernel(own):
     assert losses[-1] < 0.5 * losses[0]
 
 
+def test_a_users_own_architecture_shows_runs_and_is_judged(own):
+    """No file of the library knows its name or its signals: equations, a run, a spectrum and a verdict all the same."""
+    text = repr(own)
+    assert "x_t = " in text and all(signal in text for signal in own.signals) and "Scaled" in text
+    signals, u = own.sample(batch=1, length=70, heads=2, n=3, p=2)
+    system = own(**signals)
+    (y, x), (expected, state) = dsf.simulate(system, u), dsf.simulate(system, u, backend="reference")
+    assert torch.allclose(y, expected, rtol=1e-10) and torch.allclose(x, state, rtol=1e-10)
+    assert dsf.explain(system, u).kernel == "chunked_scalar"
+    assert dsf.spectrum(own).parts == (dsf.Interval(0, 1),)
+    verdict = dsf.parity(own)
+    assert verdict.answer is False and verdict.check()
+
+
 def test_training_is_the_same_on_the_reference(own):
     gradients = []
     for backend in ("auto", "reference"):
