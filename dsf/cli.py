@@ -104,7 +104,7 @@ def check(
     import dsf
     from dsf_analysis.findings import architecture_findings, layer_findings
 
-    if what in dsf.architectures() or not _is_path(what):
+    if not what or what in dsf.architectures() or not _is_path(what):
         a = _architecture(what, "There is no such folder either. ")
         for assignment in domains or ():
             a = _with_domain(a, assignment)

@@ -15,6 +15,7 @@ import numpy as np
 import sympy as sp
 import torch
 
+from .composites import Writes
 from .domains import Domain
 from .feedback import Feedback
 from .operators import Dense, Operator
@@ -94,6 +95,8 @@ class Architecture:
         system = self.body(**values, **self.reserved(y, u))
         if not isinstance(system, System):
             raise TypeError(f"the body of {self.name} should return a System, got {type(system).__name__}")
+        if self.steps and not isinstance(system.B, Writes):
+            raise TypeError(f"{self.name} has signals Each(...), so its body should return microsteps(System(...))")
         if self.reserved_names and not (system.input_is_vector and system.output_is_vector):
             raise TypeError(
                 f"{self.name} reads y_(t-1) or u_t, which are vectors: B and C should be operators, such as diag(b), I"

@@ -28,7 +28,11 @@ def test_bodies_are_read_when_they_are_defined():
     def a_set(z=UnitDisc):
         return System(A=I, B=z, C=z)
 
+    def no_microsteps(k=Each(Vector)):
+        return System(A=I, B=k, C=k)
+
     for body, message in (
+        (no_microsteps, r"should return microsteps\(System"),
         (branches, "free of branches"),
         (torch_functions, "dsf.sigmoid"),
         (number, "B should be a vector or an operator, got 1"),
