@@ -28,11 +28,7 @@ class Feedback:
 
     def at(self, t: int, y: torch.Tensor, u: torch.Tensor) -> System:
         """The linear system of step t, given y_{t-1} and u_t [B, H, n]: leaves [B, 1, H, ...]."""
-        now = {
-            k: tree_map(lambda leaf: leaf[:, t : t + 1] if leaf.shape[1] > 1 else leaf, v)
-            for k, v in self.values.items()
-        }
-        return self.architecture.evaluate(now, y[:, None], u[:, None])
+        return self.architecture.evaluate(self.slice(t, t + 1).values, y[:, None], u[:, None])
 
     def step(self, t: int, state: State, u: torch.Tensor) -> tuple[State, torch.Tensor]:
         """(x_{t-1}, y_{t-1}), u_t -> (x_t, y_t), y_t."""

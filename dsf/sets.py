@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 inf = math.inf
 pi = math.pi
@@ -25,8 +26,18 @@ def _slack(end: float) -> float:
     return TOLERANCE * max(1.0, abs(end)) if math.isfinite(end) else 0.0
 
 
+class _Sums:
+    """a + b and a * b of sets of any two kinds."""
+
+    def __add__(self: Any, other):
+        return add(self, other)
+
+    def __mul__(self: Any, other):
+        return mul(self, other)
+
+
 @dataclass(frozen=True)
-class Interval:
+class Interval(_Sums):
     """The real numbers lo <= x <= hi.
 
     >>> Interval(0, 1) * Interval(-2, 3)
@@ -74,18 +85,12 @@ class Interval:
     def abs(self) -> Interval:
         return self.polar.r
 
-    def __add__(self, other):
-        return add(self, other)
-
-    def __mul__(self, other):
-        return mul(self, other)
-
     def __neg__(self) -> Interval:
         return Interval(-self.hi, -self.lo)
 
 
 @dataclass(frozen=True)
-class Rectangle:
+class Rectangle(_Sums):
     """The complex numbers with real part in `re` and imaginary part in `im`."""
 
     re: Interval = Interval()
@@ -115,18 +120,12 @@ class Rectangle:
     def abs(self) -> Interval:
         return self.polar.r
 
-    def __add__(self, other):
-        return add(self, other)
-
-    def __mul__(self, other):
-        return mul(self, other)
-
     def __neg__(self) -> Rectangle:
         return Rectangle(-self.re, -self.im)
 
 
 @dataclass(frozen=True)
-class Polar:
+class Polar(_Sums):
     """The complex numbers r e^{i theta} with modulus in `r` and argument in `theta` (a full turn by default)."""
 
     r: Interval
@@ -168,12 +167,6 @@ class Polar:
     @property
     def abs(self) -> Interval:
         return self.r
-
-    def __add__(self, other):
-        return add(self, other)
-
-    def __mul__(self, other):
-        return mul(self, other)
 
     def __neg__(self) -> Polar:
         return Polar(self.r, Interval(self.theta.lo + pi, self.theta.hi + pi))

@@ -192,7 +192,7 @@ class System:
             D = column(D) * torch.eye(m, dtype=real, device=like.device)
         else:
             raise ValueError(f"D is a scalar, but y has {r} entries and u has {m}: make D an operator")
-        A, B, C = _same_dtype(_leading(dense(self.A, n, like)), _leading(B), _leading(C))
+        A, B, C = same_dtype(_leading(dense(self.A, n, like)), _leading(B), _leading(C))
         return A, B, C, _leading(D)
 
     def check_linear(self) -> None:
@@ -309,7 +309,8 @@ def _leading(M: torch.Tensor) -> torch.Tensor:
     return M.reshape((1,) * (5 - M.dim()) + M.shape)
 
 
-def _same_dtype(*parts: torch.Tensor) -> list[torch.Tensor]:
+def same_dtype(*parts: torch.Tensor) -> list[torch.Tensor]:
+    """All parts in the dtype that holds each of them."""
     dtype = reduce(torch.promote_types, (part.dtype for part in parts))
     return [part.to(dtype) for part in parts]
 

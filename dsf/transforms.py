@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,9 @@ import torch
 
 from .composites import Product, Writes
 from .features import Features
+from .feedback import Feedback
 from .operators import Dense, Operator
-from .system import System, flipped
+from .system import System, flipped, same_dtype
 from .tree import leaves
 from .values import Bound, MatrixBound, is_name, is_zero, value
 
@@ -75,7 +75,7 @@ def bidirectional(forward: System, backward: System, join: str = "sum") -> Bidir
 
     Both take their signals in the natural order of time. join: "sum" or "concatenate".
     """
-    _check_systems(forward, backward)
+    _check_systems((System, Feedback), forward, backward)
     if join not in ("sum", "concatenate"):
         raise ValueError(f'join is "sum" or "concatenate", got {join!r}')
     return Bidirectional(forward, flipped(backward), join)
@@ -103,14 +103,14 @@ def parallel(first: System, second: System) -> System:
     return _joined(first, second, A, _blocks([[B1], [B2]]), _blocks([[C1, C2]]), D1 + D2)
 
 
-def _check_systems(*systems: Any) -> None:
+def _check_systems(kinds: tuple[type, ...], *systems: Any) -> None:
     for s in systems:
-        if not (isinstance(s, System) or hasattr(s, "slice")):
+        if not isinstance(s, kinds):
             raise TypeError(f"systems are joined, got {type(s).__name__}; an architecture is called with its signals")
 
 
 def _matrices(first: System, second: System):
-    _check_systems(first, second)
+    _check_systems((System,), first, second)
     if "before" in (first.reads, second.reads):
         raise ValueError('series and parallel join systems that read after the update; one of these reads "before"')
     if _channelwise(first) != _channelwise(second):
@@ -119,9 +119,7 @@ def _matrices(first: System, second: System):
         a, b = getattr(first, name), getattr(second, name)
         if a != b and 1 not in (a, b):
             raise ValueError(f"axis {label} is {a} in the first system, but {b} in the second")
-    matrices = (*first.dense_operators(), *second.dense_operators())
-    dtype = reduce(torch.promote_types, (M.dtype for M in matrices))
-    one = [M.to(dtype) for M in matrices]
+    one = same_dtype(*first.dense_operators(), *second.dense_operators())
     return one[:4], one[4:]
 
 
