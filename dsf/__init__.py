@@ -14,6 +14,7 @@ from .composites import Block, Composed, Product, Sum, Writes
 from .definition import Architecture, architecture, architecture_named, architectures
 from .discretize import bilinear, gbt, zoh
 from .domains import (
+    Ball,
     Domain,
     Drive,
     Each,
@@ -75,6 +76,9 @@ _ABOVE = {
     "explain": "dsf_kernels.dispatch",
     "Mixer": "dsf_kernels.layers",
     "convert": "dsf.conversion",
+    "load_conversion": "dsf.saved_conversion",
+    "converter": "dsf.converter_registry",
+    "Core": "dsf.cores",
     "parity": "dsf_analysis.recognition",
     "spectrum": "dsf_analysis.spectra",
     "Verdict": "dsf_analysis.verdicts",
@@ -88,6 +92,9 @@ if TYPE_CHECKING:
     from dsf_kernels.layers import Mixer
 
     from .conversion import convert
+    from .converter_registry import converter
+    from .cores import Core
+    from .saved_conversion import load_conversion
 
 
 def __getattr__(name: str):
@@ -110,6 +117,7 @@ __all__ = [
     "architecture",
     "architecture_named",
     "architectures",
+    "Ball",
     "bidirectional",
     "bilinear",
     "Block",
@@ -117,6 +125,8 @@ __all__ = [
     "Complex",
     "Composed",
     "convert",
+    "converter",
+    "Core",
     "decay",
     "Dense",
     "diag",
@@ -145,6 +155,7 @@ __all__ = [
     "known",
     "LeftHalfPlane",
     "linearize",
+    "load_conversion",
     "LogDecay",
     "Matrix",
     "microsteps",

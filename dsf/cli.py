@@ -173,7 +173,7 @@ def _with_domain(a: Any, assignment: str) -> Any:
     if name not in a.signals:
         _fail(f"{a.name} has the signals {', '.join(a.signals)}, not {name!r}")
     domain = a.signals[name]
-    if domain.kind not in ("scalar", "vector") or domain.unit or domain.value:
+    if domain.kind not in ("scalar", "vector") or domain.unit or domain.ball or domain.value:
         _fail(f"--set changes scalars and vectors; {name} of {a.name} is: {domain}")
     try:
         lo, hi = map(float, ends.replace("oo", "inf").split(","))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+import copy
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -15,91 +14,86 @@ import torch
 from torch import nn
 
 from .converted_layer import ConvertedLayer
-from .recording import Call, ConversionError, record
+from .converter_registry import Converter, converter_of, taps
+from .cores import Core
+from .edits import Edit, change_of
+from .example_inputs import check_inputs
+from .interception import places
+from .recording import Call, ConversionError, Recorder, numbered, record
+from .substitution import Substitution, substituted
 
 # Beyond the rounding of the dtype over thousands of steps; a wrong gate or term gives errors of 1e-2 and more.
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
-
-_REGISTRY: dict[str, tuple[Callable[[Call], Iterable[ConvertedLayer]], Callable[[Call], None] | None]] = {}
-
-
-def converter(*classes: type[nn.Module] | str, check: Callable[[Call], None] | None = None) -> Callable:
-    """Registers a function that turns a recorded call of a module of these classes into its ConvertedLayers.
-
-    A class of a package that should not be imported for this is given by its full name, "package.module.Class".
-    check: runs before each call (whose output is still None), to refuse with ConversionError what cannot be converted.
-    A subclass with a `forward` of its own needs its own converter.
-
-    >>> class Leaky(nn.Module):  # y_t = y_{t-1} / 2 + x_t, as an architecture of the library
-    ...     def forward(self, x):
-    ...         return torch.stack([sum(0.5 ** (t - s) * x[:, s] for s in range(t + 1)) for t in range(x.shape[1])], 1)
-    >>> @converter(Leaky)
-    ... def leaky(call):
-    ...     from dsf import architecture_named
-    ...     def encode(x):
-    ...         ones = torch.ones_like(x[:, :, :1, None])
-    ...         return dict(q=ones, k=ones, log_gamma=torch.tensor([0.5]).log()), x[:, :, None]
-    ...     x, arch = call.arguments["x"], architecture_named("retnet")
-    ...     yield ConvertedLayer(call.name("leak"), arch, encode, x, call.output, layout="BTF", state_size=1)
-    >>> convert(nn.Sequential(Leaky()), torch.randn(2, 9, 3))
-    Conversion of Sequential, 1 layer
-      layer   architecture  state  steps  error
-      0.leak  RetNet        1      9      ...
-    """
-
-    def register(convert_call: Callable[[Call], Iterable[ConvertedLayer]]) -> Callable:
-        for cls in classes:
-            _REGISTRY[cls if isinstance(cls, str) else _full_name(cls)] = (convert_call, check)
-        return convert_call
-
-    return register
-
-
-def _full_name(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-@cache
-def _import_converters() -> None:
-    from . import converters
-
-    for found in pkgutil.iter_modules(converters.__path__):
-        importlib.import_module(f"{converters.__name__}.{found.name}")
-
-
-def converter_of(module: nn.Module) -> tuple[Callable, Callable | None] | None:
-    """The converter of a module and its check, or None."""
-    _import_converters()
-    for cls in type(module).__mro__:
-        found = _REGISTRY.get(_full_name(cls))
-        if found:
-            return found if type(module).forward is cls.forward else None
-    return None
 
 
 @dataclass(frozen=True, eq=False)
 class Conversion:
     """The recurrences of a module: `.layers` path -> ConvertedLayer, `.errors` path -> error at conversion.
 
-    Paths are the module's, with the layer and the direction: "rnn.layer0", "rnn.layer0.reverse". The module itself has
-    the path "", so its layers are "layer0", ...; a submodule called several times has "rnn[0].layer0", "rnn[1].layer0".
-    `.unconverted` path -> sentence: what looks recurrent and was not converted, why, and how to go on.
+    Paths are the module's, with the layer and the direction where a module holds several: "rnn.layer0",
+    "rnn.layer0.reverse". The module itself has the path "", so its layers are "layer0", ...; a submodule with several
+    calls has "rnn[0].layer0", "rnn[1].layer0". `.unconverted` path -> sentence: what looks recurrent and was not
+    converted, why, and how to go on.
     """
 
     title: str
     layers: Mapping[str, ConvertedLayer]
     errors: Mapping[str, float]
     unconverted: Mapping[str, str]
+    original: nn.Module | None = field(repr=False, default=None)
+    mixers: Mapping[str, Converter | None] = field(repr=False, default_factory=dict)  # path -> who converts its forward
 
     def verify(self) -> dict[str, float]:
         """Re-simulates every layer against the module's own tensors: {path: max relative error}."""
         return {path: layer.verify() for path, layer in self.layers.items()}
 
+    def module(self, method: str = "auto") -> nn.Module:
+        """The model itself, with every converted mixer run by `dsf.simulate`; it shares its weights with the original.
+
+        Same class, same arguments, generate() and caches included; gradients flow. method: a backend of `dsf.simulate`.
+
+        >>> import dsf, torch
+        >>> lstm, x = torch.nn.LSTM(3, 5), torch.randn(20, 2, 3)
+        >>> model = dsf.convert(lstm, x).module()
+        >>> torch.allclose(model(x)[0], lstm(x)[0], atol=1e-6)
+        True
+        """
+        if self.original is None:
+            raise ValueError("this conversion was loaded from a folder, without the model's code: convert the model again")
+        edits = {path: layer.edits for path, layer in self.layers.items()}
+        several = frozenset(layer.call.path for layer in self.layers.values() if layer.call.several)
+        stages = frozenset(layer.call.path for layer in self.layers.values() if _is_stage(layer.call))
+        return substituted(self.original, Substitution(edits, self.mixers, several, stages, method))
+
+    def edit(self, path: str, **signals: Any) -> Conversion:
+        """The same conversion with one layer changed; `.module()` of it shows the effect.
+
+        signals: by name ("drive" is u), a change from dsf.edits (clamp, scale, constant, drop, mute), a number, a
+        tensor, or a function of the signal. The layer's architecture gets the changed domains, so verdicts follow; after
+        a function of the caller's, of which nothing is known, the domain is the widest.
+
+        Raises KeyError for an unknown path, ValueError for an unknown signal or a change that does not fit it.
+
+        >>> import dsf, torch
+        >>> from dsf.edits import clamp
+        >>> conversion = dsf.convert(torch.nn.GRU(3, 8), torch.randn(10, 4, 3))
+        >>> conversion.edit("layer0", z=clamp(0, 1)).layers["layer0"].edits[0].signal
+        'z'
+        """
+        if path not in self.layers:
+            raise KeyError(f"no layer is called {path!r}; the layers are {', '.join(self.layers)}")
+        layer = self.layers[path]
+        edits = tuple(Edit(name, change_of(value)) for name, value in signals.items())
+        changed = replace(layer, edits=(*layer.edits, *edits))
+        _ = changed.architecture  # tells a wrong edit here, and not when the model runs
+        return replace(self, layers=MappingProxyType({**self.layers, path: changed}))
+
     def __repr__(self) -> str:
         rows = [("layer", "architecture", "state", "steps", "error")]
         for path, layer in self.layers.items():
-            state = f"{layer.state_size}" + " from the end" * layer.reverse
-            rows.append((path, layer.architecture.title, state, str(layer.length), f"{self.errors[path]:.1e}"))
+            state = f"{layer.state_size}" + " from the end" * layer.from_the_end
+            title = layer.architecture.title + "".join(f", {edit}" for edit in layer.edits)
+            rows.append((path, title, state, str(layer.length), f"{self.errors[path]:.1e}"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         count = f"{len(self.layers)} layer" + "s" * (len(self.layers) != 1)
@@ -108,16 +102,28 @@ class Conversion:
         return "\n".join([f"Conversion of {self.title}, {count}", *lines, *missing])
 
 
-def convert(module: nn.Module, example_inputs: Any, *, tolerance: float | None = None) -> Conversion:
+def convert(
+    module: nn.Module,
+    example_inputs: Any,
+    *,
+    tolerance: float | None = None,
+    mixers: Mapping[type[nn.Module], Callable] | None = None,
+    only: Callable[[str], bool] = lambda path: True,
+) -> Conversion:
     """Writes every recurrence of a module as x_t = A_t x_{t-1} + B_t u_t, y_t = C_t x_t + D_t u_t, and verifies it.
 
     The module runs once on the inputs, without gradients and in the mode (train or eval) that it is in; what each
-    recurrent submodule reads and returns is recorded, converted, re-simulated and compared.
+    recurrence reads and returns is recorded, converted, re-simulated and compared. A transformers model runs with eager
+    attention and without a cache, unless the inputs bring one.
 
     Args:
-        module: an nn.Module: torch.nn.RNN, LSTM or GRU, or a model that calls some.
+        module: an nn.Module: torch.nn.RNN, LSTM, GRU or MultiheadAttention, a transformers model, or one that calls some.
         example_inputs: what the module is called on: a tensor, a tuple of arguments, or a dict of keyword arguments.
         tolerance: the largest allowed max |error| / max |output|; default 1e-10 in float64, 1e-4 in float32.
+        mixers: for classes of your own, class -> function of a module of it and its arguments, which returns
+            (architecture, signals, drive); the output y [B, T, H, p] is reshaped to the module's. A fourth entry, a
+            function of y, says otherwise what the module returns.
+        only: which modules, by path, are converted.
 
     Returns a Conversion. Raises TypeError for what is no nn.Module, and ValueError (ConversionError) where the module
     fails on the inputs, holds NaN, has nothing to convert, or is not reproduced within the tolerance.
@@ -130,33 +136,118 @@ def convert(module: nn.Module, example_inputs: Any, *, tolerance: float | None =
         raise TypeError(f"convert takes an nn.Module and inputs to call it on, got {type(module).__name__}")
     if tolerance is not None and not tolerance > 0:
         raise ValueError(f"tolerance is a relative error, such as 1e-6, got {tolerance}")
-    known = {path: c for path, m in module.named_modules() if (c := converter_of(m)) is not None}
-    unconverted = _unconverted(module, known.keys())
-    if not known:
-        found = "".join(f"\n  {path or '(the module itself)'}: {why}" for path, why in unconverted.items())
-        kinds = ", ".join(name.rpartition(".")[2] for name in _REGISTRY)
-        raise ConversionError(f"{type(module).__name__} holds nothing that dsf converts (it knows {kinds}).{found}")
-    calls = record(module, example_inputs, {path: check for path, (_, check) in known.items()})
-    for path in known.keys() - {call.path for call in calls}:
+    check_inputs(module, example_inputs)
+    own = {cls: Converter((cls.__name__,), own_mixer(function)) for cls, function in (mixers or {}).items()}
+    known = {path: c for path, m in module.named_modules() if only(path) and (c := converter_of(m, own)) is not None}
+    if not known and not places(module.modules(), taps()):
+        raise _nothing(module, _unconverted(module, ()))
+    recorder = Recorder(module, known, taps())
+    with plain(module):
+        calls = record(recorder, example_inputs)
+    calls, stages = _without_stages([call for call in calls if only(call.path)])
+    unconverted = _unconverted(module, [*known, *(call.path for call in calls)]) | recorder.declined
+    for path in known.keys() - {call.path for call in calls} - recorder.declined.keys():
         unconverted[path] = f"{type(module.get_submodule(path)).__name__} was not called on these inputs; give others"
     if not calls:
-        raise ConversionError(f"none of {', '.join(sorted(unconverted))} was called on these inputs; give others")
+        raise _nothing(module, unconverted)
     layers: dict[str, ConvertedLayer] = {}
     errors: dict[str, float] = {}
     with torch.no_grad():
         while calls:
             call = calls.pop(0)  # and with it the recorded tensors that no layer keeps
-            for layer in known[call.path][0](call):
+            for layer in _layers_of(call, known.get(call.path), stages.get(call.path, ())):
                 layers[layer.path], errors[layer.path] = layer, layer.verify()
                 _refuse_above(tolerance, layer, errors[layer.path])
     frozen = MappingProxyType(layers), MappingProxyType(errors), MappingProxyType(unconverted)
-    return Conversion(type(module).__name__, *frozen)
+    return Conversion(type(module).__name__, *frozen, module, {p: known.get(p) for p in _paths(layers)})
+
+
+def _nothing(module: nn.Module, unconverted: Mapping[str, str]) -> ConversionError:
+    found = "".join(f"\n  {path or '(the module itself)'}: {why}" for path, why in unconverted.items())
+    return ConversionError(
+        f"{type(module).__name__} holds nothing that dsf converts on these inputs (`dsf convert --supported` lists what "
+        f"it knows; mixers={{Class: function}} adds your own).{found}"
+    )
+
+
+def own_mixer(function: Callable) -> Callable:
+    """The steps of a function module, *arguments -> (architecture, signals, drive), or with what is done to y."""
+
+    def steps(call: Call):
+        architecture, signals, drive, *finish = function(call.module, **call.arguments)
+        y, _ = yield Core(architecture, signals, drive)
+        like = call.arguments[next(k for k, x in call.arguments.items() if isinstance(x, torch.Tensor))]
+        return finish[0](y) if finish else y.reshape(*like.shape[:-1], -1)
+
+    return steps
+
+
+def _layers_of(call: Call, known: Converter | None, stages: tuple[str, ...]) -> Iterator[ConvertedLayer]:
+    """The layers of one recorded call: of a class's converter on a copy of the module, or of a function."""
+    if known is None:
+        assert call.function is not None
+        yield ConvertedLayer(call.name(), call, taps()[call.function].steps, stages)
+    elif known.parts is None:
+        yield ConvertedLayer(call.name(), replace(call, module=frozen_copy(call.module)), known.steps, stages)
+    else:
+        for part, alone, steps in known.parts(call):
+            yield ConvertedLayer(call.name(part), alone, steps, stages)
+
+
+def frozen_copy(module: nn.Module) -> nn.Module:
+    """The module with copies of its tensors, without gradients: training the original on leaves it as it is."""
+    tensors = [*module.parameters(), *module.buffers()]
+    tensors += [x for part in module.modules() for x in vars(part).values() if isinstance(x, torch.Tensor)]
+    copies = {id(x): _detached(x) for x in tensors}
+    return copy.deepcopy(module, copies)
+
+
+def _detached(x: torch.Tensor) -> torch.Tensor:
+    y = x.detach().clone()
+    return nn.Parameter(y, requires_grad=False) if isinstance(x, nn.Parameter) else y
+
+
+@contextmanager
+def plain(module: nn.Module) -> Iterator[None]:
+    """While the block runs, a transformers model takes eager attention, and makes no cache of its own."""
+    configs = {id(c): c for part in module.modules() if (c := getattr(part, "config", None)) is not None}.values()
+    wanted = {"_attn_implementation": "eager", "use_cache": False}
+    before = [(c, k, getattr(c, k)) for c in configs for k in wanted if getattr(c, k, None) is not None]
+    try:
+        for config, key, _ in before:
+            setattr(config, key, wanted[key])
+        yield
+    finally:
+        for config, key, value in before:
+            setattr(config, key, value)
+
+
+def _without_stages(calls: list[Call]) -> tuple[list[Call], dict[str, tuple[str, ...]]]:
+    """The calls without those that stand around another recurrence of their module, and the names of these by path."""
+    with_core = {call.path for call in calls if not _is_stage(call)}
+    stages: dict[str, tuple[str, ...]] = {}
+    kept = []
+    for call in calls:
+        if _is_stage(call) and call.path in with_core:
+            stages[call.path] = tuple(dict.fromkeys([*stages.get(call.path, ()), str(call.function)]))
+        else:
+            kept.append(call)
+    return numbered(kept), stages
+
+
+def _is_stage(call: Call) -> bool:
+    return call.function is not None and taps()[call.function].stage
+
+
+def _paths(layers: Mapping[str, ConvertedLayer]) -> dict[str, None]:
+    """Paths of the modules that hold layers."""
+    return dict.fromkeys(layer.call.path for layer in layers.values())
 
 
 def _refuse_above(tolerance: float | None, layer: ConvertedLayer, error: float) -> None:
-    allowed = TOLERANCES.get(layer.output.dtype, 1e-4) if tolerance is None else tolerance
+    allowed = TOLERANCES.get(layer.dtype, 1e-4) if tolerance is None else tolerance
     if not error <= allowed:  # also refuses NaN
-        rounding = " On a GPU, cuDNN may round to TF32: torch.backends.cudnn.allow_tf32 = False." * layer.output.is_cuda
+        rounding = " On a GPU, cuDNN may round to TF32: torch.backends.cudnn.allow_tf32 = False." * layer.drive.is_cuda
         raise ConversionError(
             f"{layer.path} is not reproduced: relative error {error:.1e}, allowed {allowed:.1e}. Is the module "
             f"modified (hooks, pruning, quantisation), or does it diverge?{rounding} tolerance=... allows more"
@@ -166,20 +257,26 @@ def _refuse_above(tolerance: float | None, layer: ConvertedLayer, error: float) 
 _ADVICE = {
     nn.RNNCellBase: "runs one step at a time: use the nn.RNN, nn.LSTM or nn.GRU with its weights "
     "(weight_ih -> weight_ih_l0 ...), or dsf.linearize(step, x0, u)",
-    nn.MultiheadAttention: "is softmax attention: pass its q, k and values to "
-    "dsf.architecture_named('softmax_attention')",
-    nn.RNNBase: "has a forward of its own: register a converter for it, @dsf.conversion.converter(Class)",
+    nn.RNNBase: "has a forward of its own: pass mixers={Class: ...} or register a converter, @dsf.converter(Class)",
 }
 _NAMES = re.compile("RNN|LSTM|GRU|SSM|RWKV|LRU|Recurrent|Mamba|Attention|Retention|DeltaNet")
+_PARTS = re.compile("(Norm|NormGated|MLP|FeedForward|Embedding|Experts|Router|Gate|Head|Model|ForCausalLM|MoE|Moe|Block)$")
 
 
 def _unconverted(module: nn.Module, known: Iterable[str]) -> dict[str, str]:
     """What looks recurrent by class or name, has no converter, and does not merely contain what is listed or known."""
     found: dict[str, str] = {}
+    known = list(known)
+
+    def inside_known(path: str) -> bool:
+        return any(_inside(path, outer) for outer in known if outer)
+
     for path, part in reversed(list(module.named_modules())):  # the innermost first
         advice = next((text for cls, text in _ADVICE.items() if isinstance(part, cls)), None)
-        if advice is None and _NAMES.search(type(part).__name__):
-            advice = "looks recurrent by its name: register a converter for it, @dsf.conversion.converter(Class)"
+        name = type(part).__name__
+        if advice is None and _NAMES.search(name) and not _PARTS.search(name) and not inside_known(path):
+            advice = "looks recurrent by its name, and dsf does not know it: mixers={Class: function}, @dsf.converter(Class)"
+            advice += " or dsf.linearize(step, x0, u) tell it"
         if advice and not any(_inside(other, path) for other in (*known, *found)):
             found[path] = f"{type(part).__name__} {advice}"
     return dict(reversed(found.items()))

@@ -2,182 +2,226 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 
+from .cores import Core, Signals, Steps, execute, simulated
 from .definition import Architecture
 from .feedback import Feedback
+from .recording import Call
 from .system import System
-
-BLOCK = 256  # steps that are re-simulated at a time: signals are several times as wide as outputs
-LAYOUTS = {"BTF": "[B, T, features]", "TBF": "[T, B, features]", "TF": "[T, features]"}
-
-Signals = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class ConvertedLayer:
-    """A layer and direction of a module: x_t = A_t x_{t-1} + B_t u_t, y_t = C_t x_t + D_t u_t, then its stages.
+    """A recurrence inside a module: x_t = A_t x_{t-1} + B_t u_t, y_t = C_t x_t + D_t u_t, between its stages.
 
-    `input` and `output` are what the module itself read and returned there, in the module's layout. `signals`,
-    `drive`, `tapped` and `system` are in dsf's layout [B, T, H, ...] and in the order in which the layer RUNS: of a
-    `reverse` layer, from the end of the sequence. All are copies: training the module on leaves them as they are.
+    `signals`, `drive`, `state` and `system` are in dsf's layout [B, T, H, ...] and in the order in which the layer RUNS:
+    where it is `from_the_end`, from the end of the sequence. `input` and `output` are what the module, or the function
+    that holds its recurrence, itself read and returned. All are copies: training the module on leaves them as they are.
 
-    encode: the layer's input x [B, T, features] in running order -> (signals, drive), pointwise in time.
-    stages: what follows the recurrence, by name; "projection" is the matrix P of output = P y.
-    state, final: the initial (None: zero) and the final state of the module, as `dsf.simulate` takes and returns them.
+    stages: what stands around the recurrence, inside the same module, by name.
+    edits: changes of signals that `Conversion.edit` made; `signals` and `architecture` have them, `output` has not.
 
     >>> import dsf, torch
     >>> layer = dsf.convert(torch.nn.LSTM(3, 5), torch.randn(20, 2, 3)).layers["layer0"]
-    >>> layer.architecture.name, layer.drive.shape, layer.tapped.shape
-    ('lstm', torch.Size([2, 20, 1, 5]), torch.Size([2, 20, 1, 5]))
+    >>> layer.architecture.name, layer.drive.shape
+    ('lstm', torch.Size([2, 20, 1, 5]))
     >>> y, state = dsf.simulate(layer.system, layer.drive, layer.state)
-    >>> torch.allclose(y, layer.tapped, atol=1e-6)
+    >>> torch.allclose(y[:, :, 0].transpose(0, 1), layer.output[0], atol=1e-6)
     True
     """
 
     path: str
-    architecture: Architecture
-    encode: Callable[[torch.Tensor], tuple[Signals, torch.Tensor]] = field(repr=False)
-    input: torch.Tensor
-    output: torch.Tensor
-    layout: str
-    state_size: int
-    state: tuple[torch.Tensor, torch.Tensor] | None = None
-    final: tuple[torch.Tensor, torch.Tensor] | None = None
-    reverse: bool = False
-    stages: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    call: Call
+    steps: Callable[[Call], Steps] = field(repr=False)
+    stages: tuple[str, ...] = ()
+    edits: tuple = ()
 
     # ------------------------------------------------------------------------------------------- as a dynamical system
     @cached_property
-    def _encoded(self) -> tuple[Signals, torch.Tensor]:
-        return self.encode(self._steps(self.input))
+    def _core(self) -> Core:
+        with torch.no_grad():
+            return edited(next(self.steps(self.call)), self.edits)
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        """The architecture, on the domains that its signals have in this module."""
+        return self._core.architecture
 
     @property
     def signals(self) -> Signals:
         """The architecture's signals on the recorded input."""
-        return self._encoded[0]
+        return dict(self._core.signals)
 
     @property
     def drive(self) -> torch.Tensor:
         """u [B, T, H, p] on the recorded input."""
-        return self._encoded[1]
+        return self._core.drive
+
+    @property
+    def state(self) -> Any:
+        """The initial state, None where the run starts from zero."""
+        return self._core.state
 
     @property
     def system(self) -> System | Feedback:
         """The system on the recorded input."""
-        return self.architecture(**self.signals)
+        return self._core.system
 
     @property
-    def tapped(self) -> torch.Tensor:
-        """The module's own output of this layer and direction, [B, T, H, p], computed by torch alone."""
-        return self._steps(self.output)[:, :, None]
+    def from_the_end(self) -> bool:
+        """Does it run from the last token to the first?"""
+        return self._core.from_the_end
+
+    @property
+    def input(self) -> torch.Tensor:
+        """The first tensor that the module, or its function, read."""
+        return self.call.arguments[self._first()]
+
+    @property
+    def output(self) -> Any:
+        """What the module, or its function, returned."""
+        return self.call.output
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of what the module returned."""
+        return next(x for x in _tensors(self.output) if x is not None).dtype
 
     @property
     def length(self) -> int:
         """T of the recorded input."""
-        return self.input.shape[self.layout.index("T")]
+        return self.drive.shape[1]
+
+    @property
+    def state_size(self) -> int:
+        """n; of infinite features the size of the keys."""
+        system = self.system
+        return self.drive.shape[-1] if isinstance(system, Feedback) else system.state_size
 
     # ------------------------------------------------------------------------------------------------ running it
-    def simulate(self, x: torch.Tensor | None = None, method: str = "auto", state: Any = None) -> torch.Tensor:
-        """Runs the layer by dsf on an input of its own, in the module's layout, and returns its output there.
+    def simulate(self, x: torch.Tensor | None = None, method: str = "auto", **arguments: Any) -> Any:
+        """Runs the layer by dsf and returns what the module, or its function, returns there.
 
-        x: [B, T, features] (or as the module has it); None: the recorded input. method: a backend of `dsf.simulate`.
-        state: the initial state (x, y); None: the recorded one.
-        Raises TypeError or ValueError where x does not fit the layer.
+        x: its first argument, in the module's own layout; None: the recorded one. arguments: others of its arguments,
+        by name. method: a backend of `dsf.simulate`. Raises TypeError or ValueError where x does not fit the layer.
         """
-        x = self.input if x is None else self._fitting(x)
-        state = self.state if state is None else state
-        x = self._steps(x)
-        if state is not None and state[0].shape[0] != x.shape[0]:
-            raise ValueError(
-                f"{self.path} starts from states of a batch of {state[0].shape[0]}, but x has a batch of {x.shape[0]}; "
-                "pass state=(x, y) of that batch"
-            )
-        y = self._run(x, state, method)[0][:, :, 0]
-        y = y.flip(1) if self.reverse else y
-        return y[0] if self.layout == "TF" else y.transpose(0, 1) if self.layout == "TBF" else y
+        if x is not None:
+            arguments = {self._first(): self._fitting(x)} | arguments
+        if unknown := arguments.keys() - self.call.arguments.keys():
+            known = ", ".join(self.call.arguments)
+            raise TypeError(f"{self.path} has the arguments {known}, not {', '.join(sorted(unknown))}")
+        call = replace(self.call, arguments={**self.call.arguments, **arguments})
+        return execute(self.steps(call), lambda core: simulated(edited(core, self.edits), method))
 
     def verify(self, reset_every: int | None = None, method: str = "auto") -> float:
-        """Re-simulates the layer against the module's output and final state: the largest max |error| / max |value|.
+        """Re-simulates the layer and compares with what the module returned: the largest max |error| / max |value|.
 
-        reset_every: set the state to zero after every so many tokens, a control that must fail where memory matters.
-        Works in blocks of time: needs little memory beside the recorded tensors.
+        Outputs and, where the module returns them, final states. reset_every: set the state to zero after every so many
+        tokens (and compare the output alone), a control that must fail where memory matters.
         """
         if reset_every is not None and reset_every < 1:
             raise ValueError(f"reset_every is a number of tokens, at least 1, got {reset_every}")
-        state, size = self.state, reset_every or BLOCK
-        error, scale = self.output.new_zeros(()), self.output.new_zeros(())
-        for start in range(0, self.length, size):
-            y, after = self._run(self._steps(self.input, start, start + size), state, method)
-            tapped = self._steps(self.output, start, start + size)[:, :, None]
-            error = torch.maximum(error, (y - tapped).abs().max())  # keeps NaN, which Python's max may lose
-            scale = torch.maximum(scale, tapped.abs().max())
-            state = None if reset_every else after
-        worst = _relative(error, scale)
-        if self.final is None or reset_every:
-            return worst.item()
-        x, y = after
-        for found, expected in ((x, self.final[0]), (self._project(y), self.final[1])):
-            worst = torch.maximum(worst, _relative((found - expected).abs().max(), expected.abs().max()))
-        return worst.item()
+        valid: list[torch.Tensor | None] = []
+
+        def run(core: Core) -> tuple[torch.Tensor, Any]:
+            valid.append(core.valid)
+            core = edited(core, self.edits)
+            return simulated(core, method) if reset_every is None else _forgetful(core, reset_every, method)
+
+        with torch.no_grad():
+            found = _tensors(execute(self.steps(self.call), run))
+        pairs = list(zip(found, _tensors(self.output), strict=False))[: 1 if reset_every else None]
+        errors = [relative_error(a, b, valid[0]) for a, b in pairs if a is not None and b is not None]
+        return torch.stack(errors).max().item()  # NaN stays NaN
 
     def visit(self, times: Iterable[int]) -> Iterator[tuple[int, Any, torch.Tensor, Any]]:
         """The recorded run at some steps, increasing: (t, system of that step alone, u_t [B, H, p], state before t).
 
-        The state is None at t = 0 where the run starts from zero. Between two steps the layer runs in blocks.
+        The state is that of a feedback layer; of others, whose A_t does not depend on it, None. It is None at t = 0
+        where the run starts from zero.
         """
-        state, reached = self.state, 0
+        system, drive, state, reached = self.system, self.drive, self.state, 0
         for t in times:
             if not reached <= t < self.length:
                 raise ValueError(f"times should increase within 0..{self.length - 1}, got {t} after {reached}")
-            while reached < t:
-                stop = min(t, reached + BLOCK)
-                state, reached = self._run(self._steps(self.input, reached, stop), state, "auto")[1], stop
-            signals, drive = self.encode(self._steps(self.input, t, t + 1))
-            yield t, self.architecture(**signals), drive[:, 0], state
+            if isinstance(system, Feedback) and reached < t:
+                core = replace(self._core, drive=drive[:, reached:t], state=state)
+                state = simulated(_cut(core, reached, t))[1]
+            reached = t
+            yield t, system.slice(t, t + 1), drive[:, t], state if isinstance(system, Feedback) else None
 
-    def _run(self, x: torch.Tensor, state: Any, method: str) -> tuple[torch.Tensor, Any]:
-        import dsf  # dsf.simulate lives above this package and is found on first use
-
-        signals, drive = self.encode(x)
-        y, state = dsf.simulate(self.architecture(**signals), drive, state, backend=method)
-        return self._project(y), state
-
-    def _project(self, y: torch.Tensor) -> torch.Tensor:
-        return y @ self.stages["projection"].mT if "projection" in self.stages else y
-
-    def _steps(self, x: torch.Tensor, start: int = 0, stop: int | None = None) -> torch.Tensor:
-        """Steps start..stop-1, in running order, of a tensor in the module's layout: [B, T, features]."""
-        x = x[None] if self.layout == "TF" else x.transpose(0, 1) if self.layout == "TBF" else x
-        T = x.shape[1]
-        stop = T if stop is None else min(stop, T)
-        return x[:, T - stop : T - start].flip(1) if self.reverse else x[:, start:stop]
+    def _first(self) -> str:
+        return next(k for k, x in self.call.arguments.items() if isinstance(x, torch.Tensor))
 
     def _fitting(self, x: Any) -> torch.Tensor:
-        expected = f"the input of {self.path} should be {LAYOUTS[self.layout]} = "
-        shape = [str(self.input.shape[-1]) if axis == "F" else axis for axis in self.layout]
-        expected += f"[{', '.join(shape)}], {self.input.dtype} on {self.input.device}"
+        like = self.input
+        shape = [*("any" for _ in like.shape[:-1]), str(like.shape[-1])]
+        expected = f"the input of {self.path} should be [{', '.join(shape)}], {like.dtype} on {like.device}"
         if not isinstance(x, torch.Tensor):
             raise TypeError(f"{expected}; got {type(x).__name__}")
-        if x.dtype != self.input.dtype:
+        if x.dtype != like.dtype:
             raise TypeError(f"{expected}; got {x.dtype}")
-        if x.dim() != len(self.layout) or x.shape[-1] != self.input.shape[-1] or x.device != self.input.device:
+        if x.dim() != like.dim() or x.shape[-1] != like.shape[-1] or x.device != like.device:
             raise ValueError(f"{expected}; got shape {tuple(x.shape)} on {x.device}")
         if 0 in x.shape:
             raise ValueError(f"{expected}; got the empty shape {tuple(x.shape)}")
         return x
 
     def __repr__(self) -> str:
-        size, where = f"n = {self.state_size}", ", from the end" if self.reverse else ""
-        stages = f", then {', '.join(self.stages)}" if self.stages else ""
+        size, where = f"n = {self.state_size}", ", from the end" if self.from_the_end else ""
+        stages = f", between {', '.join(self.stages)}" if self.stages else ""
         return f"{self.path}: {self.architecture.title}, {size}, {self.length} steps{where}{stages}"
 
 
-def _relative(error: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """error / scale; the error itself where everything it is compared with is zero."""
+def edited(core: Core, edits: Iterable) -> Core:
+    """The core after the edits, in order."""
+    for edit in edits:
+        core = edit(core)
+    return core
+
+
+def relative_error(found: torch.Tensor, expected: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
+    """max |found - expected| / max |expected|; the error itself where all that is expected is zero.
+
+    valid [B, T]: the tokens that count, where the tensors begin with these axes.
+    """
+    if found.shape != expected.shape:
+        raise ValueError(f"the module returned shape {tuple(expected.shape)}, and dsf {tuple(found.shape)}")
+    if not expected.numel():
+        return torch.zeros((), device=expected.device)
+    wide = torch.promote_types(expected.dtype, torch.float32)
+    found, expected = found.to(wide), expected.to(wide)
+    if valid is not None and expected.shape[:2] == valid.shape:
+        found, expected = found[valid], expected[valid]
+    error, scale = (found - expected).abs().max(), expected.abs().max()
     return torch.where(scale == 0, error, error / scale)
+
+
+def _tensors(x: Any) -> list[torch.Tensor | None]:
+    """Every tensor, and None, in a nest of tuples and lists, in order."""
+    if isinstance(x, (tuple, list)):
+        return [leaf for part in x for leaf in _tensors(part)]
+    return [x if isinstance(x, torch.Tensor) else None]
+
+
+def _cut(core: Core, start: int, stop: int) -> Core:
+    """The signals of some steps (the drive is given)."""
+    constant = {name for name, domain in core.architecture.signals.items() if domain.const}
+    return replace(core, signals={k: s if k in constant else s[:, start:stop] for k, s in core.signals.items()})
+
+
+def _forgetful(core: Core, size: int, method: str) -> tuple[torch.Tensor, Any]:
+    """The core run in pieces of so many tokens, each from the zero state but the first."""
+    outputs, state = [], core.state
+    for start in range(0, core.drive.shape[1], size):
+        piece = replace(core, drive=core.drive[:, start : start + size], state=state)
+        y, after = simulated(_cut(piece, start, start + size), method)
+        outputs.append(y)
+        state = None
+    return torch.cat(outputs, 1), after

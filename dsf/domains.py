@@ -35,6 +35,7 @@ class Domain:
     set: Set = Interval()
     spectrum: Set = Complex  # of a matrix: where its eigenvalues lie (its entries' range says nothing about that)
     unit: bool = False  # |v| = 1
+    ball: bool = False  # |v| <= 1
     const: bool = False
     groups: int = 0
     steps: int = 0
@@ -48,13 +49,14 @@ class Domain:
             if hi is None:
                 raise TypeError(f"a domain takes two ends or a set, as in Scalar(0, 2); got {lo}")
             lo = Interval(lo, hi)
-        if self.unit or self.value or self.kind not in ("scalar", "vector", "matrix"):
+        if self.unit or self.ball or self.value or self.kind not in ("scalar", "vector", "matrix"):
             raise TypeError(f"a domain that is a {self} has its own set, and takes no other")
         return replace(self, set=lo)
 
     def __repr__(self) -> str:
         where = "" if self.kind in ("drive", "previous", "index") or self.value else f" in {self.set}"
         what = f"unit {self.kind}" if self.unit else f"fixed {self.kind}" if self.value else self.kind + where
+        what = f"{self.kind} of norm <= 1" if self.ball else what
         tags = ["constant"] * (self.const and not self.value) + [f"{self.steps} micro-steps"] * bool(self.steps)
         tags += ["at the first micro-step"] * self.first + [f"{self.groups} groups"] * (self.groups > 1)
         tags += ["shared by the heads"] * (self.groups == 1) + [self.dependence] * (self.dependence != "token")
@@ -80,6 +82,8 @@ class Domain:
         """R -> the domain, smooth: what a trainable layer puts behind its linear map. Complex sets take two reals."""
         if self.unit:
             return F.normalize(x, dim=-1)
+        if self.ball:
+            return x / (1 + x.square().sum(-1, keepdim=True)).sqrt()
         if isinstance(self.set, Interval):
             return _into(self.set, x)
         if y is None:
@@ -114,9 +118,10 @@ class Domain:
         return self._to_ends(x, ends, generator)
 
     def _to_ends(self, x: torch.Tensor, share: float, generator) -> torch.Tensor:
-        if self.unit:  # the ends of a sphere: repeated, axis-parallel keys
-            chosen = torch.rand(x.shape[:-1] + (1,), generator=generator) < share
-            return torch.where(chosen, F.one_hot(torch.tensor(0), x.shape[-1]).to(x.dtype), x)
+        if self.unit or self.ball:  # the ends of a sphere: repeated, axis-parallel keys; of a ball also its centre
+            chosen = torch.rand(x.shape[:-1] + (1,), generator=generator)
+            x = torch.where(chosen < share, F.one_hot(torch.tensor(0), x.shape[-1]).to(x.dtype), x)
+            return torch.where(chosen < share / 2, 0, x) if self.ball else x
         if isinstance(self.set, Rectangle):
             return torch.complex(
                 _to_ends(self.set.re, x.real, share, generator), _to_ends(self.set.im, x.imag, share, generator)
@@ -154,7 +159,7 @@ class Domain:
         if self.first:
             assert isinstance(s, Interval)
             s = s.hull(Interval(0, 0))
-        norm2 = None if self.kind == "scalar" else Interval(1, 1) if self.unit else Interval(0, inf)
+        norm2 = None if self.kind == "scalar" else Interval(1, 1) if self.unit else Interval(0, 1 if self.ball else inf)
         return Bound(s, norm2, dependence, self.steps)
 
     def contains(self, x: torch.Tensor) -> bool:
@@ -168,10 +173,10 @@ class Domain:
             fixed = self.fixed(x.shape[-1], torch.float64)
             scale = max(1.0, fixed.abs().max().item())
             return bool(((x.to(fixed.dtype if not x.is_complex() else x.dtype) - fixed).abs() <= slack * scale).all())
-        if self.unit:
-            wide = x.to(torch.promote_types(x.dtype, torch.float64))
+        if self.unit or self.ball:
+            beyond = x.to(torch.promote_types(x.dtype, torch.float64)).norm(dim=-1) - 1
             room = max(slack, 1e-3 * (slack > 1e-10))  # models normalise in low precision, with an epsilon of their own
-            return bool(((wide.norm(dim=-1) - 1).abs() <= room).all())
+            return bool(((beyond.abs() if self.unit else beyond) <= room).all())
         if self.kind == "matrix" and self.spectrum != Complex:
             wide = x.to(torch.promote_types(x.dtype, torch.float64))
             return bool(wide.isfinite().all()) and all(
@@ -187,7 +192,7 @@ class Domain:
 
     def shrunk(self, delta: float) -> Domain:
         """The open domain seen from inside: every end moved by delta, infinite ends to 1/delta."""
-        if self.unit or self.value or self.kind not in ("scalar", "vector"):
+        if self.unit or self.ball or self.value or self.kind not in ("scalar", "vector"):
             return self
         return replace(self, set=_shrunk(self.set, delta))
 
@@ -258,6 +263,7 @@ Gate: Any = Scalar(0, 1)
 Positive: Any = Scalar(0, inf)
 LogDecay: Any = Scalar(-inf, 0)
 Unit: Any = replace(Vector(-1, 1), unit=True)
+Ball: Any = replace(Vector(-1, 1), ball=True)  # x / sqrt(|x|^2 + epsilon), as models normalise
 Index: Any = Domain("index")
 Drive: Any = Domain("drive")  # u_t, for a body that transforms it
 Previous: Any = Domain("previous", dependence="state")  # y_{t-1}: reading it makes a system feed back

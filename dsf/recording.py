@@ -1,26 +1,40 @@
-"""One run of a module on example inputs, and copies of what its recurrent submodules read and returned."""
+"""One run of a module on example inputs, and copies of what its recurrences read and returned."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
+
+from .interception import intercepted, places, untouched
+from .ranges import Ranges
+from .sets import Interval
+
+if TYPE_CHECKING:
+    from .converter_registry import Converter
 
 
 class ConversionError(ValueError):
     """A module, or its inputs, cannot be converted; the message says why and what to do."""
 
 
+class Declined(Exception):
+    """This call is no recurrence that dsf writes; the message says why. The rest of the model is converted."""
+
+
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One call of a submodule: its arguments by name and its output (None before the call), as copies.
+    """One call of a module, or of a function by a module: its arguments by name and its output (None before the call).
 
-    `number` counts the calls of the submodule, `several` says that there are more than one.
+    `number` counts the calls at this path, `several` says that there are more than one. `ranges`: where the arguments
+    lie for all inputs and all weights, as far as it is known (see dsf.ranges). Of a function: `outer`, what the module
+    itself was called on.
     """
 
     path: str
@@ -29,8 +43,11 @@ class Call:
     output: Any = None
     number: int = 0
     several: bool = False
+    function: str | None = None
+    ranges: Mapping[str, Interval] = field(default_factory=dict)
+    outer: Mapping[str, Any] = field(default_factory=dict)
 
-    def name(self, part: str) -> str:
+    def name(self, part: str = "") -> str:
         """The path of a part of this call: "rnn.layer0", of the module itself "layer0"."""
         path = f"{self.path}[{self.number}]" if self.several else self.path
         return ".".join(filter(None, (path, part)))
@@ -41,30 +58,120 @@ class Call:
         return f"{self.path or 'the module'} ({type(self.module).__name__})"
 
 
-def record(module: nn.Module, example_inputs: Any, checks: Mapping[str, Callable[[Call], None] | None]) -> list[Call]:
-    """Runs the module once, without gradients, and records every call of the submodules at the paths in `checks`.
+class Recorder:
+    """Records the calls of submodules with a converter, and of functions with a tap, while a module runs.
 
-    Raises ConversionError where a check refuses a call, or where the module fails on the inputs.
+    declined: path -> why a call was not recorded.
     """
-    calls: list[Call] = []
-    handles: list[Any] = []
+
+    def __init__(self, module: nn.Module, known: Mapping[str, Converter], taps: Mapping[str, Converter]):
+        self.module, self.known, self.taps = module, known, taps
+        self.calls: list[Call] = []
+        self.declined: dict[str, str] = {}
+        self.ranges = Ranges()
+        self._stack: list[str] = []
+        self._begun: dict[str, Call] = {}
+        self._copies: dict[int, tuple[torch.Tensor, int, torch.Tensor]] = {}
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for path, part in self.module.named_modules():
+                for handle in self._hooks(path, part):
+                    stack.callback(handle.remove)
+            stack.enter_context(intercepted(places(self.module.modules(), self.taps), self._of_function))
+            stack.enter_context(self.ranges)
+            yield
+
+    def _hooks(self, path: str, part: nn.Module) -> Iterator[Any]:
+        yield part.register_forward_pre_hook(self._entering(path))
+        yield part.register_forward_hook(self._leaving, always_call=True)
+        if path in self.known:
+            yield part.register_forward_pre_hook(self._checking(path), with_kwargs=True)
+            yield part.register_forward_hook(self._of_module(path), with_kwargs=True)
+
+    def _entering(self, path: str) -> Callable:
+        def hook(*_: Any) -> None:
+            self._stack.append(path)
+
+        return hook
+
+    def _leaving(self, *_: Any) -> None:
+        self._stack.pop()
+
+    def _checking(self, path: str) -> Callable:
+        found = self.known[path]
+
+        def hook(module, args, kwargs):
+            self.declined.pop(path, None)
+            try:
+                found.refuse_unknown(module.forward, f"{path or 'the module'} ({type(module).__name__})")
+                arguments = found.arguments(module, module.forward, args, kwargs)
+                if found.check is not None:
+                    found.check(Call(path, module, arguments))
+                ranges = {k: r for k, x in arguments.items() if (r := self.ranges.of(x)) is not None}
+                self._begun[path] = Call(path, module, self._copied(arguments), ranges=ranges)
+            except Declined as why:
+                self.declined[path] = str(why)
+
+        return hook
+
+    def _of_module(self, path: str) -> Callable:
+        def hook(module, args, kwargs, output):
+            if path not in self.declined:
+                self.calls.append(replace(self._begun.pop(path), output=self._copied(output)))
+
+        return hook
+
+    def _of_function(self, name: str, function: Callable, args: tuple, kwargs: dict) -> Any:
+        path, found = self._stack[-1] if self._stack else "", self.taps[name]
+        module = self.module.get_submodule(path)
+        arguments = bound(function, args, kwargs)
+        call = Call(path, module, arguments, function=name)
+        with untouched(), self.ranges.paused():
+            try:
+                found.refuse_unknown(function, call.where)
+                if found.check is not None:
+                    found.check(call)
+            except Declined as why:
+                self.declined[path] = str(why)
+                return function(*args, **kwargs)
+            ranges = {k: r for k, x in arguments.items() if (r := self.ranges.of(x)) is not None}
+            call = replace(call, arguments=self._copied(arguments), ranges=ranges)
+            output = found.alone(function, arguments) if found.alone else function(*args, **kwargs)
+            self.calls.append(replace(call, output=self._copied(output)))
+        return output
+
+    def _copied(self, x: Any) -> Any:
+        """Copies: the model may go on to change these tensors in place (x += residual). One tensor is copied once."""
+        if isinstance(x, torch.Tensor):
+            if x.dim() != 4 or x.shape[1] != 1:
+                return x.detach().clone()
+            if id(x) not in self._copies or self._copies[id(x)][1] != x._version:  # a mask: the same in every layer
+                self._copies[id(x)] = x, x._version, x.detach().clone()
+            return self._copies[id(x)][2]
+        if isinstance(x, dict):
+            return {k: self._copied(v) for k, v in x.items()}
+        return type(x)(map(self._copied, x)) if type(x) in (tuple, list) else x
+
+
+def record(recorder: Recorder, example_inputs: Any) -> list[Call]:
+    """Runs the module once, without gradients. Raises ConversionError where a check refuses, or where the module fails."""
+    args, kwargs = arguments_of(example_inputs)
+    module = recorder.module
     try:
-        for path, check in checks.items():
-            part = module.get_submodule(path)
-            if check is not None:
-                handles.append(part.register_forward_pre_hook(_checking(path, check), with_kwargs=True))
-            handles.append(part.register_forward_hook(_recording(path, calls), with_kwargs=True))
-        args, kwargs = _arguments(example_inputs)
-        with torch.no_grad():
+        with recorder(), torch.no_grad():
             module(*args, **kwargs)
     except ConversionError:
         raise
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         raise ConversionError(f"{type(module).__name__} fails on the example inputs: {what}") from error
-    finally:
-        for handle in handles:
-            handle.remove()
+    return numbered(recorder.calls)
+
+
+def numbered(calls: list[Call]) -> list[Call]:
+    """The calls with their numbers at each path."""
     totals: dict[str, int] = {}
     for i, call in enumerate(calls):
         calls[i] = replace(call, number=totals.setdefault(call.path, 0))
@@ -72,7 +179,8 @@ def record(module: nn.Module, example_inputs: Any, checks: Mapping[str, Callable
     return [replace(call, several=totals[call.path] > 1) for call in calls]
 
 
-def _arguments(example_inputs: Any) -> tuple[tuple, dict]:
+def arguments_of(example_inputs: Any) -> tuple[tuple, dict]:
+    """Positional and keyword arguments: of a dict, a tuple, or one value."""
     if isinstance(example_inputs, Mapping):
         return (), dict(example_inputs)
     if isinstance(example_inputs, tuple) and not isinstance(example_inputs, PackedSequence):
@@ -80,28 +188,13 @@ def _arguments(example_inputs: Any) -> tuple[tuple, dict]:
     return (example_inputs,), {}
 
 
-def _checking(path: str, check: Callable[[Call], None]) -> Callable:
-    def hook(module, args, kwargs):
-        check(Call(path, module, _bound(module, args, kwargs)))
-
-    return hook
-
-
-def _recording(path: str, calls: list[Call]) -> Callable:
-    def hook(module, args, kwargs, output):
-        # copies: the model may go on to change these tensors in place (x += residual, ReLU(inplace=True))
-        calls.append(Call(path, module, _copied(_bound(module, args, kwargs)), _copied(output)))
-
-    return hook
-
-
-def _bound(module: nn.Module, args: tuple, kwargs: dict) -> dict[str, Any]:
-    return dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
-
-
-def _copied(x: Any) -> Any:
-    if isinstance(x, torch.Tensor):
-        return x.detach().clone()
-    if isinstance(x, dict):
-        return {k: _copied(v) for k, v in x.items()}
-    return type(x)(map(_copied, x)) if type(x) in (tuple, list) else x
+def bound(function: Callable, args: tuple, kwargs: dict) -> dict[str, Any]:
+    """Arguments by name, defaults and those of **kwargs included."""
+    signature = inspect.signature(function)
+    found = signature.bind(*args, **kwargs)
+    found.apply_defaults()
+    arguments = dict(found.arguments)
+    for p in signature.parameters.values():
+        if p.kind is p.VAR_KEYWORD:
+            arguments |= arguments.pop(p.name)
+    return arguments

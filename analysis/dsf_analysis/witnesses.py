@@ -142,7 +142,7 @@ def _draw(a: Architecture, n: int, generator: torch.Generator) -> dict[str, torc
             fixed = d.sample({"B": 1, "T": 1, "H": 1, "n": n}, ends=0.0)[0]
             table[name] = fixed.expand(shape)
             continue
-        if d.unit:
+        if d.unit or d.ball:
             table[name] = torch.zeros(shape, dtype=torch.float64)
             table[name][..., 0] = 1.0
             continue

@@ -9,6 +9,7 @@ weights, so that what every layer is compared with is torch's arithmetic and not
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,13 +18,14 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
 from dsf import Drive, I, Matrix, Param, Previous, System, architecture, architecture_named, diag, relu_secant
-from dsf.conversion import converter
-from dsf.converted_layer import ConvertedLayer, Signals
+from dsf.converter_registry import converter
+from dsf.cores import Core, Signals, Steps
 from dsf.feedback import State
 from dsf.recording import Call, ConversionError
 
 States = tuple[torch.Tensor, ...]  # torch's (h,) or (h, c)
 Weights = dict[str, torch.Tensor]  # weight_ih, weight_hh, bias_ih, bias_hh, weight_hr (the projection): of one layer
+Encoding = Callable[[Weights], Callable[[torch.Tensor], tuple[Signals, torch.Tensor]]]
 
 
 @architecture("Elman, relu", year=1990, cite="elman1990", register=False)
@@ -125,58 +127,97 @@ def rnn_signals(w: Weights) -> Callable[[torch.Tensor], tuple[Signals, torch.Ten
 # ------------------------------------------------------------------------------------------------ layer by layer
 
 
-@converter(nn.LSTM, check=check)
-def lstm(call: Call) -> Iterator[ConvertedLayer]:
-    """nn.LSTM, also with proj_size: exactly an LSTM with recurrent weights R P, followed by P."""
-    return _layers(call, architecture_named("lstm"), lstm_signals)
+def _lstm(module: nn.Module) -> tuple[Any, Encoding]:
+    return architecture_named("lstm"), lstm_signals
 
 
-@converter(nn.GRU, check=check)
-def gru(call: Call) -> Iterator[ConvertedLayer]:
-    """nn.GRU."""
-    return _layers(call, architecture_named("gru"), gru_signals)
+def _gru(module: nn.Module) -> tuple[Any, Encoding]:
+    return architecture_named("gru"), gru_signals
 
 
-@converter(nn.RNN, check=check)
-def rnn(call: Call) -> Iterator[ConvertedLayer]:
-    """nn.RNN, tanh or relu."""
-    return _layers(call, architecture_named("elman") if call.module.nonlinearity == "tanh" else relu_rnn, rnn_signals)
+def _rnn(module: nn.Module) -> tuple[Any, Encoding]:
+    return architecture_named("elman") if module.nonlinearity == "tanh" else relu_rnn, rnn_signals
 
 
-def _layers(call: Call, arch, signals_of) -> Iterator[ConvertedLayer]:
+KINDS = {nn.LSTM: _lstm, nn.GRU: _gru, nn.RNN: _rnn}
+
+
+def parts(call: Call) -> Iterator[tuple[str, Call, Callable[[Call], Steps]]]:
+    """A call for each layer and direction, with what torch alone returns there and copies of the weights."""
     module, x = call.module, call.arguments["input"]
-    given, output, final = call.arguments.get("hx"), call.output[0], _states(call.output[1])
-    directions, layout = 2 if module.bidirectional else 1, _layout(module, x)
+    output, final = call.output[0], _states(call.output[1])
+    directions = 2 if module.bidirectional else 1
     for layer in range(module.num_layers):
         rows = slice(layer * directions, (layer + 1) * directions)  # of torch's states: by layer, then direction
-        states = None if given is None else tuple(h[rows] for h in _states(given))
+        states = _given(call, rows)
         y, last = output, tuple(h[rows] for h in final)
         if layer < module.num_layers - 1:
             y, last = _alone(module, layer, x, states)
         for d, out in enumerate(y.chunk(directions, -1)):
-            weights = _weights(module, layer, d)
-            stages = {"projection": weights["weight_hr"]} if "weight_hr" in weights else {}
-            yield ConvertedLayer(
-                path=call.name(f"layer{layer}" + ".reverse" * d),
-                architecture=arch,
-                encode=signals_of(weights),
-                input=x,
-                output=out,
-                layout=layout,
-                state_size=module.hidden_size,
-                state=None if states is None else _initial(call, states, d, weights.get("weight_hr")),
-                final=_as_state(last, d),
-                reverse=d == 1,
-                stages=stages,
-            )
+            weights = {k: w.detach().clone() for k, w in _weights(module, layer, d).items()}
+            alone = {"input": x, "state": None if states is None else tuple(h[d] for h in states), "weights": weights, "reverse": d == 1}
+            yield _part(layer, d), replace(call, arguments=alone, output=(out, *(h[d] for h in last))), _one
         x = y
 
 
+@converter(nn.LSTM, nn.GRU, nn.RNN, check=check, parts=parts, families=("torch.nn.LSTM", "torch.nn.GRU", "torch.nn.RNN"))
+def recurrent(call: Call) -> Steps:
+    """nn.LSTM, also with proj_size (exactly an LSTM with recurrent weights R P, followed by P), nn.GRU, nn.RNN."""
+    module, y = call.module, call.arguments["input"]
+    directions, finals = 2 if module.bidirectional else 1, []
+    for layer in range(module.num_layers):
+        states = _given(call, slice(layer * directions, (layer + 1) * directions))
+        if layer and module.training and module.dropout:
+            y = F.dropout(y, module.dropout)
+        outputs = []
+        for d in range(directions):
+            state = None if states is None else tuple(h[d] for h in states)
+            out, *last = yield from _layer(call, _part(layer, d), y, state, _weights(module, layer, d), d == 1)
+            outputs.append(out)
+            finals.append(last)
+        y = torch.cat(outputs, -1)
+    h, c = (torch.stack(states) for states in zip(*((last[0], last[-1]) for last in finals), strict=True))
+    return y, ((h, c) if isinstance(module, nn.LSTM) else h)
+
+
+def _one(call: Call) -> Steps:
+    a = call.arguments
+    return (yield from _layer(call, "", a["input"], a["state"], a["weights"], a["reverse"]))
+
+
+def _layer(call: Call, part: str, x: torch.Tensor, state: States | None, weights: Weights, reverse: bool) -> Steps:
+    """One layer in one direction, x and its output in the module's layout: output and final states h (, c)."""
+    arch, signals_of = next(read for cls, read in KINDS.items() if isinstance(call.module, cls))(call.module)
+    layout, projection = _layout(call.module, x), weights.get("weight_hr")
+    x = x[None] if layout == "TF" else x.transpose(0, 1) if layout == "TBF" else x
+    signals, drive = signals_of(weights)(x.flip(1) if reverse else x)
+    initial = None if state is None else _initial(call, state, projection)
+    y, (c, h) = yield Core(arch, signals, drive, initial, part, from_the_end=reverse)
+    y, h, c = y[:, :, 0], h[:, 0], c[:, 0, :, 0]
+    if projection is not None:
+        y, h = y @ projection.mT, h @ projection.mT
+    y = y.flip(1) if reverse else y
+    if layout == "TF":
+        y, h, c = y[0], h[0], c[0]
+    y = y.transpose(0, 1) if layout == "TBF" else y
+    return (y, h, c) if isinstance(call.module, nn.LSTM) else (y, h)
+
+
+def _part(layer: int, direction: int) -> str:
+    return f"layer{layer}" + ".reverse" * direction
+
+
+def _given(call: Call, rows: slice) -> States | None:
+    """torch's initial states of a layer, by direction."""
+    given = call.arguments.get("hx")
+    return None if given is None else tuple(h[rows] for h in _states(given))
+
+
 def _weights(module: nn.RNNBase, layer: int, direction: int) -> Weights:
-    """Copies of the weights of one layer and direction, by their names without the suffix."""
+    """The weights of one layer and direction, by their names without the suffix."""
     suffix = f"_l{layer}" + "_reverse" * direction
     kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-    return {k: getattr(module, k + suffix).detach().clone() for k in kinds if hasattr(module, k + suffix)}
+    return {k: getattr(module, k + suffix) for k in kinds if hasattr(module, k + suffix)}
 
 
 def _alone(module: nn.RNNBase, layer: int, x: torch.Tensor, states: States | None) -> tuple[torch.Tensor, States]:
@@ -187,7 +228,7 @@ def _alone(module: nn.RNNBase, layer: int, x: torch.Tensor, states: States | Non
         options["nonlinearity"] = module.nonlinearity
     if isinstance(module, nn.LSTM):
         options["proj_size"] = module.proj_size
-    base = next(cls for cls in (nn.LSTM, nn.GRU, nn.RNN) if isinstance(module, cls))
+    base = next(cls for cls in KINDS if isinstance(module, cls))
     one = base(x.shape[-1], module.hidden_size, device="meta", **options)
     for name, _ in list(one.named_parameters()):
         weight = getattr(module, name.replace("_l0", f"_l{layer}")).detach()
@@ -200,14 +241,10 @@ def _states(h: Any) -> States:
     return tuple(h) if isinstance(h, (tuple, list)) else (h,)
 
 
-def _as_state(states: States, direction: int) -> State:
+def _initial(call: Call, state: States, projection: torch.Tensor | None) -> State:
     """torch's states of one direction, [B, n] or [n], as the state (x [B, 1, n, 1], y [B, 1, n])."""
-    h, c = (s[direction] if s.dim() == 3 else s[direction][None] for s in (states[0], states[-1]))
-    return c[:, None, :, None], h[:, None]
-
-
-def _initial(call: Call, states: States, direction: int, projection: torch.Tensor | None) -> State:
-    x, y = _as_state(states, direction)
+    h, c = (s if s.dim() == 2 else s[None] for s in (state[0], state[-1]))
+    x, y = c[:, None, :, None], h[:, None]
     if projection is None:
         return x, y
     full = y.double() @ torch.linalg.pinv(projection.double()).mT  # some y with P y = h: only P y enters the recurrence

@@ -1,0 +1,85 @@
+"""What an attention mask says: causal or not, a window, padding. A recurrence can only see what lies behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from .recording import Declined
+
+ROWS = 256  # of the mask that are looked at together
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """Which of the S keys each of the last T queries sees: those not after it, of the last `window` (None: all), `valid`.
+
+    valid [B, S] (None: all): the keys that are no padding.
+    """
+
+    window: int | None = None
+    valid: torch.Tensor | None = None
+
+
+def sight(mask: torch.Tensor | None, queries: int, keys: int, where: str) -> Sight:
+    """Reads a mask: bool [..., T, S], True for what is seen, or float, 0 for what is seen and below -1e4 for the rest.
+
+    Raises Declined, with a sentence, for attention that sees what comes after, or that no window and padding explain.
+    """
+    if mask is None:
+        if queries > 1:
+            raise Declined(f"{where} {BIDIRECTIONAL}")
+        return Sight()
+    seen = _as_bool(mask, where)[:, 0, :, :keys]
+    if seen.shape[-2] != queries or seen.shape[-1] != keys:
+        raise Declined(f"{where} has a mask {tuple(mask.shape)} for {queries} queries and {keys} keys")
+    valid, furthest = _extent(seen, where)
+    window = None if furthest + 1 >= keys else furthest + 1
+    for start in range(0, queries, ROWS):
+        rows = seen[:, start : start + ROWS]
+        age = _ages(queries, keys, start, rows.shape[1], mask.device)
+        expected = (age >= 0) & (age <= furthest) & valid[:, None]
+        real = valid[:, keys - queries + start :][:, : rows.shape[1], None]  # what a padding token sees is nobody's affair
+        if ((rows != expected) & real).any():
+            raise Declined(f"{where} has a mask that is neither a window nor padding: no state carries what it sees")
+    return Sight(window, None if valid.all() else valid.expand(mask.shape[0], -1))
+
+
+BIDIRECTIONAL = (
+    "is bidirectional attention: a token sees those after it, and x_t = A_t x_{t-1} + B_t u_t has seen only those before"
+)
+
+
+def _as_bool(mask: torch.Tensor, where: str) -> torch.Tensor:
+    """[B, 1, T, S], True for what is seen."""
+    mask = mask[None] if mask.dim() == 3 else mask[None, None] if mask.dim() == 2 else mask
+    if mask.shape[1] > 1:
+        if (mask != mask[:, :1]).any():
+            raise Declined(f"{where} has another mask in each head")
+        mask = mask[:, :1]
+    if mask.dtype == torch.bool:
+        return mask
+    if ((mask != 0) & (mask > -1e4)).any():
+        raise Declined(f"{where} adds a bias to its scores, of which dsf knows no recurrence")
+    return mask == 0
+
+
+def _ages(queries: int, keys: int, start: int, rows: int, device: torch.device) -> torch.Tensor:
+    """t - s [rows, S] of the queries start..start+rows-1 of the last T."""
+    t = torch.arange(keys - queries + start, keys - queries + start + rows, device=device)
+    return t[:, None] - torch.arange(keys, device=device)
+
+
+def _extent(seen: torch.Tensor, where: str) -> tuple[torch.Tensor, int]:
+    """The keys that any query sees, and how far back the furthest of them is."""
+    queries, keys, furthest = *seen.shape[1:], 0
+    for start in range(0, queries, ROWS):
+        rows = seen[:, start : start + ROWS]
+        age = _ages(queries, keys, start, rows.shape[1], seen.device).expand(rows.shape)
+        ages = age[rows]
+        if len(ages):
+            if ages.min() < 0:
+                raise Declined(f"{where} {BIDIRECTIONAL}")
+            furthest = max(furthest, int(ages.max()))
+    return seen.any(1), furthest

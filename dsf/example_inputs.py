@@ -1,0 +1,48 @@
+"""What a model is called on, looked at before it runs: a wrong input gets a sentence, not an IndexError of its middle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from .recording import ConversionError, arguments_of
+
+
+def check_inputs(module: nn.Module, example_inputs: Any) -> None:
+    """Raises ConversionError for weights that are not finite, and for tokens that a language model cannot read."""
+    name = type(module).__name__
+    for path, weight in module.named_parameters():
+        if weight.device.type != "meta" and not torch.isfinite(weight).all():
+            owner, _, leaf = path.rpartition(".")
+            where = f"{owner or 'the module'} ({type(module.get_submodule(owner)).__name__})"
+            raise ConversionError(f"{leaf} of {where} holds NaN or infinity: it diverged, or its file is damaged")
+    embedding = _token_embedding(module)
+    args, kwargs = arguments_of(example_inputs)
+    tokens = kwargs.get("input_ids", args[0] if args else None)
+    if embedding is None or tokens is None:
+        return
+    if not isinstance(tokens, torch.Tensor):
+        raise ConversionError(f"{name} takes token ids, a tensor [B, T] of int64, got {type(tokens).__name__}")
+    if tokens.dtype not in (torch.int64, torch.int32):
+        raise ConversionError(f"{name} takes token ids, int64 [B, T], got {tokens.dtype}; .long() makes them")
+    if tokens.dim() != 2 or 0 in tokens.shape:
+        raise ConversionError(f"{name} takes token ids [B, T], one or more, got shape {tuple(tokens.shape)}")
+    weight = embedding.weight
+    if tokens.device != weight.device and weight.device.type != "meta":
+        raise ConversionError(f"the token ids are on {tokens.device}, {name} on {weight.device}; move one with .to(...)")
+    if tokens.device.type != "meta" and not 0 <= int(tokens.min()) <= int(tokens.max()) < weight.shape[0]:
+        raise ConversionError(
+            f"token ids should be in 0..{weight.shape[0] - 1}, the vocabulary of {name}; got "
+            f"{int(tokens.min())}..{int(tokens.max())}"
+        )
+
+
+def _token_embedding(module: nn.Module) -> nn.Embedding | None:
+    """The embedding of a transformers language model; None of other modules, whose inputs are their own affair."""
+    try:
+        found = module.get_input_embeddings()  # type: ignore[operator]
+    except (AttributeError, NotImplementedError):
+        return None
+    return found if isinstance(found, nn.Embedding) else None

@@ -1,0 +1,118 @@
+"""The model itself again, with the recurrences of its converted layers run by `dsf.simulate`.
+
+The copy shares weights and buffers with the original. Each converted mixer is of a class made here: a subclass of its
+own class whose `forward` hands its recurrence (or, where the whole forward is written by a converter, itself) to dsf.
+Everything else, generate() and caches too, is the model's own code.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from .converted_layer import edited
+from .converter_registry import Converter, taps
+from .cores import Core, execute, simulated
+from .interception import intercepted, places, untouched
+from .recording import Call, Declined, bound
+
+INTO = "_dsf_substitution"
+
+
+@dataclass
+class Substitution:
+    """Which layers of one model dsf runs, how, and how many calls each path has had in the present run of the model.
+
+    layers: path of a converted layer -> its edits. mixers: path of a module -> its converter, None where its functions
+    are tapped. several: paths of modules with more than one call in a run. stages: of those whose layer is a stage of
+    other mixers (a short convolution alone).
+    """
+
+    layers: Mapping[str, tuple]
+    mixers: Mapping[str, Converter | None]
+    several: frozenset[str]
+    stages: frozenset[str]
+    method: str = "auto"
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def next_call(self, call: Call) -> Call:
+        """The call with its number in the present run."""
+        number = self.counts.get(call.path, 0)
+        self.counts[call.path] = number + 1
+        return replace(call, number=number, several=call.path in self.several)
+
+    def run(self, call: Call) -> Callable[[Core], tuple[torch.Tensor, Any]]:
+        """Runs the cores of a call, with the edits of their layers."""
+
+        def run(core: Core) -> tuple[torch.Tensor, Any]:
+            return simulated(edited(core, self.layers.get(call.name(core.part), ())), self.method)
+
+        return run
+
+
+def substituted(module: nn.Module, substitution: Substitution) -> nn.Module:
+    """A copy of the module that shares its tensors, with the mixers of the substitution run by dsf."""
+    shared = {id(t): t for t in (*module.parameters(), *module.buffers())}
+    model = copy.deepcopy(module, shared)
+    if hasattr(model, "set_attn_implementation"):
+        model.set_attn_implementation("eager")  # the one whose attention is a function in the model's own file
+    for path, converter in substitution.mixers.items():
+        mixer = model.get_submodule(path)
+        setattr(mixer, INTO, (substitution, path, converter))
+        mixer.__class__ = _executing(type(mixer))
+    model.register_forward_pre_hook(functools.partial(_restart, substitution))
+    return model
+
+
+def _restart(substitution: Substitution, *_: Any) -> None:
+    substitution.counts.clear()
+
+
+@functools.cache
+def _executing(cls: type[nn.Module]) -> type[nn.Module]:
+    """A subclass whose forward is run by dsf."""
+
+    @functools.wraps(cls.forward)
+    def forward(self, *args, **kwargs):
+        substitution, path, converter = getattr(self, INTO)
+        own = functools.partial(cls.forward, self)
+        if converter is None:
+            outer = Call(path, self, {}, outer=bound(own, args, kwargs))
+            with intercepted(places([self], taps()), functools.partial(_tapped, substitution, outer)):
+                return own(*args, **kwargs)
+        call = Call(path, self, converter.arguments(self, own, args, kwargs))
+        try:
+            converter.refuse_unknown(own, call.where)
+            if converter.check is not None:
+                converter.check(call)
+        except Declined:
+            return own(*args, **kwargs)
+        call = substitution.next_call(call)
+        return execute(converter.steps(call), substitution.run(call))
+
+    return type(cls.__name__, (cls,), {"forward": forward, "__module__": cls.__module__, "__doc__": cls.__doc__})
+
+
+def _tapped(substitution: Substitution, outer: Call, name: str, function: Callable, args: tuple, kwargs: dict) -> Any:
+    """A function of a mixer, called by it, run by dsf."""
+    found = taps()[name]
+    call = replace(outer, arguments=bound(function, args, kwargs), function=name)
+    with untouched():
+        if found.stage and call.path not in substitution.stages:
+            return function(*args, **kwargs)
+        try:
+            found.refuse_unknown(function, call.where)
+            if found.check is not None:
+                found.check(call)
+        except Declined:
+            return function(*args, **kwargs)
+        call = substitution.next_call(call)
+        if call.name() not in substitution.layers:
+            return function(*args, **kwargs)
+        return execute(found.steps(call), substitution.run(call))
