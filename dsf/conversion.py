@@ -144,7 +144,8 @@ def convert(
     recorder = Recorder(module, known, taps())
     with plain(module):
         calls = record(recorder, example_inputs)
-    calls, stages = _without_stages([call for call in calls if only(call.path)])
+    calls = [call for call in calls if only(call.path) and not (_is_stage(call) and call.path in recorder.declined)]
+    calls, stages = _without_stages(calls)
     unconverted = _unconverted(module, [*known, *(call.path for call in calls)]) | recorder.declined
     for path in known.keys() - {call.path for call in calls} - recorder.declined.keys():
         unconverted[path] = f"{type(module.get_submodule(path)).__name__} was not called on these inputs; give others"
@@ -245,7 +246,10 @@ def _paths(layers: Mapping[str, ConvertedLayer]) -> dict[str, None]:
 
 
 def _refuse_above(tolerance: float | None, layer: ConvertedLayer, error: float) -> None:
-    allowed = TOLERANCES.get(layer.dtype, 1e-4) if tolerance is None else tolerance
+    dtype = layer.dtype
+    if layer.call.function is not None and dtype == torch.float64:
+        dtype = torch.float32  # functions of transformers cast to float32 inside, whatever the model is in
+    allowed = TOLERANCES.get(dtype, 1e-4) if tolerance is None else tolerance
     if not error <= allowed:  # also refuses NaN
         rounding = " On a GPU, cuDNN may round to TF32: torch.backends.cudnn.allow_tf32 = False." * layer.drive.is_cuda
         raise ConversionError(

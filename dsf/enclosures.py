@@ -66,6 +66,7 @@ NILPOTENT = "a shift is nilpotent"
 DECLARED = "the domain of the matrix says where its eigenvalues lie"
 COMMUTING_BLOCKS = "blocks in span{I, k k^T} commute: the eigenvalues are those of two 2x2 matrices, on k and off k"
 TRIANGULAR = "a block triangular matrix has the eigenvalues of its diagonal blocks"
+MULTIPLE = "c X has c times the eigenvalues of X"
 SHIFTED = "a I + X has the eigenvalues a + x"
 
 
@@ -192,6 +193,9 @@ def _(A: Dense) -> Enclosure:
 def _(A: Composed) -> Enclosure:
     left, right = enclose(A.left), enclose(A.right)
     lemmas = tuple(dict.fromkeys((*left.lemmas, *right.lemmas)))
+    if isinstance(A.left, Scaled):
+        parts = tuple(sets.mul(_off(A.left), part) for part in right.parts)
+        return Enclosure(parts, _times(left.norm, right.norm), left.symmetric and right.symmetric, (*lemmas, MULTIPLE))
     if left.symmetric and right.symmetric and (left.nonnegative or right.nonnegative):
         parts, norm = (sets.mul(left.hull, right.hull),), _times(left.norm, right.norm)
         return Enclosure(parts, norm, False, (*lemmas, TWO_SYMMETRIC))

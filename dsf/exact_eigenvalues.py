@@ -15,7 +15,7 @@ import sympy as sp
 import torch
 
 from .algebra import rows
-from .composites import Block, Product
+from .composites import Block, Composed, Product
 from .functions import inner
 from .operators import Diagonal, DiagonalPlusLowRank, Identity, OneHotDiagonal, Operator, Reflection, Scaled, Shift
 from .tree import leaves
@@ -115,6 +115,14 @@ def _(A: DiagonalPlusLowRank, n: int | None = None):
 @eigenvalues.register
 def _(A: Shift, n: int | None = None):
     return _full(0 if A.by else 1, _size(A, n), _like(A))
+
+
+@eigenvalues.register
+def _(A: Composed, n: int | None = None):
+    """c X of a shift X: c times 0 (or 1, where nothing moves)."""
+    if not (isinstance(A.left, Scaled) and isinstance(A.right, Shift)):
+        return None
+    return eigenvalues(A.left if A.right.by == 0 else Scaled(0 * value(A.left.a)), n)
 
 
 @eigenvalues.register

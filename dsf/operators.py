@@ -207,19 +207,31 @@ class OneHotDiagonal(Operator):
 
 @dataclass(frozen=True)
 class Shift(Operator):
-    """(S x)_i = x_{i-by}, zeros from above: a register of past inputs (by < 0 shifts up)."""
+    """(S x)_i = x_{i-by}, zeros from above: a register of past inputs (by < 0 shifts up).
+
+    slots: the register has so many, each a block of n / slots rows (0: each row is one). On infinite features a slot
+    holds the write of one token, B fills the first and C reads the sum of all: y_t sees the last `slots` tokens.
+    """
 
     by: int = 1
+    slots: int = 0
+
+    def __post_init__(self):
+        if not isinstance(self.slots, int) or self.slots < 0:
+            raise ValueError(f"the slots of a register are a whole number >= 1 (0: one per row), got {self.slots!r}")
 
     def apply(self, x):
-        rows, by = x.shape[-2], min(abs(self.by), x.shape[-2])
+        rows = x.shape[-2]
+        if self.slots and rows % self.slots:
+            raise ValueError(f"{rows} rows do not divide into a register's {self.slots} slots")
+        by = min(abs(self.by) * (rows // self.slots if self.slots else 1), rows)
         kept = x[..., : rows - by, :] if self.by >= 0 else x[..., by:, :]
         on_tensors = isinstance(x, torch.Tensor)
         zeros = (torch if on_tensors else np).zeros_like(x[..., :by, :])  # not 0 * x, which is NaN where x is infinite
         parts = [zeros, kept] if self.by >= 0 else [kept, zeros]
         return torch.cat(parts, -2) if on_tensors else np.concatenate(parts, -2)
 
-    T = property(lambda self: Shift(-self.by))
+    T = property(lambda self: Shift(-self.by, self.slots))
 
 
 @dataclass(frozen=True)

@@ -82,13 +82,27 @@ def show(op: Any, s: Style) -> str:
 
 show.register(Identity)(lambda op, s: "I")
 show.register(Dense)(lambda op, s: s.expression(op.M))
-show.register(Features)(lambda op, s: (r"\phi" if s.latex else "phi") + s.bracket(s.expression(op.x)))
 show.register(Diagonal)(lambda op, s: s.word("diag") + s.bracket(s.expression(op.d)))
-show.register(Shift)(lambda op, s: ("S" if op.by == 1 else f"S^{{{op.by}}}") if op.by else "I")
-show.register(Composed)(lambda op, s: f"{_tight(op.left, s)} {_tight(op.right, s)}")
 show.register(Sum)(lambda op, s: f"{show(op.left, s)} + {show(op.right, s)}".replace("+ -", "- "))
 show.register(RealPart)(lambda op, s: (r"\mathrm{Re}\, " if s.latex else "Re ") + s.transposed(op.c))
 show.register(Product)(lambda op, s: (r"\prod_j " if s.latex else "prod_j ") + s.bracket(show(op.factor, s)))
+
+
+@show.register
+def _(op: Features, s: Style) -> str:
+    return s.factor(op.weight) + (r"\phi" if s.latex else "phi") + s.bracket(s.expression(op.x))
+
+
+@show.register
+def _(op: Shift, s: Style) -> str:
+    slots = "" if not op.slots else f"_{{{op.slots}}}" if s.latex else f"_{op.slots}"
+    return (f"S{slots}" if op.by == 1 else f"S{slots}^{{{op.by}}}") if op.by else "I"
+
+
+@show.register
+def _(op: Composed, s: Style) -> str:
+    left = s.factor(op.left.a) if isinstance(op.left, Scaled) else _tight(op.left, s) + " "
+    return left + _tight(op.right, s)
 
 
 @show.register
@@ -162,6 +176,9 @@ def equations(architecture: Any, latex: bool = False) -> tuple[str, str]:
         read += f" + {show(system.D, style) if isinstance(system.D, Operator) else style.factor(system.D)}u_t"
     if system.normalised:
         ones = "(the same, u = 1)" if not latex else r"\text{the same with } u = 1"
+        if system.sink is not None:
+            ones = f"{ones} + {style.expression(sp.exp(system.sink))}"
+            ones = ones if latex or system.floor is not None else f"({ones})"
         ones = ones if system.floor is None else f"max(|{ones}|, {system.floor:g})"
         read = rf"\frac{{{read}}}{{{ones}}}" if latex else f"{read} / {ones}"
     return f"{new} = " + " + ".join(part for part in (moved, written) if part), f"y_t = {read}"
@@ -200,6 +217,8 @@ def structure(x: Any) -> str:
     """The structure of A, B, C or D in a word or two."""
     if x is None or is_zero(x):
         return "0"
+    if isinstance(x, Shift) and x.slots:
+        return f"Shift, a register of {x.slots}"
     if isinstance(x, (Operator, Features)):
         return STRUCTURES.get(type(x), type(x).__name__)
     return "vector"

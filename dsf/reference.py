@@ -8,6 +8,7 @@ import torch
 
 from .features import Features
 from .feedback import Feedback
+from .pairwise import run_pairs
 from .system import System
 from .transforms import Bidirectional
 from .validation import check_drive, check_state
@@ -17,8 +18,10 @@ def scan(system: System | Feedback | Bidirectional, u: torch.Tensor, state: Any 
     """Runs x_t = A_t x_{t-1} + B_t u_t, y_t = C_t x_t + D_t u_t over a sequence, one step at a time.
 
     u [B, T, H, p] (B an operator: [B, T, H, m]; J micro-steps: [B, T, H, J, p]). Returns y [B, T, H, p] and the state:
-    x [B, H, n, p] (p + 1 channels if normalised; complex where A is), feedback (x, y), lazy features (k, u) so far,
-    bidirectional None. `state` continues a run. Raises ValueError where sizes, devices or states do not fit.
+    x [B, H, n, p] (p + 1 channels if normalised; complex where A is), feedback (x, y), bidirectional None; of infinite
+    features the past, (k [B, S, H, n], u [B, S, H, p]), under a window W its last W - 1 tokens, and where A decays or B
+    has a weight also w [B, S, H], the log weight of each token as of the last step. `state` continues a run. Raises
+    ValueError where sizes, devices or states do not fit.
 
     >>> import torch
     >>> from dsf import System, I, Scaled
@@ -35,7 +38,7 @@ def scan(system: System | Feedback | Bidirectional, u: torch.Tensor, state: Any 
     if isinstance(system, Feedback):
         return _feedback(system, u, state)
     if isinstance(system.B, Features):
-        return _kernelised(system, u, state)
+        return run_pairs(system, u, state)
     drive = u if system.u is None else system.u
     drive = with_ones(drive) if system.normalised else drive
     x = initial_state(system, drive) if state is None else state
@@ -69,8 +72,8 @@ def with_ones(u: torch.Tensor) -> torch.Tensor:
 
 
 def normalise(system: System, y: torch.Tensor) -> torch.Tensor:
-    """y / y[ones], divided by max(|.|, floor) where the system has a floor."""
-    below = y[..., -1:]
+    """y / (y[ones] + e^sink), divided by max(|.|, floor) where the system has a floor."""
+    below = y[..., -1:] if system.sink is None else y[..., -1:] + system.sink.exp()
     return y[..., :-1] / (below if system.floor is None else below.abs().clamp(min=system.floor))
 
 
@@ -81,19 +84,3 @@ def _feedback(system: Feedback, u: torch.Tensor, state: Any) -> tuple[torch.Tens
         state, y = step.step(0, state, now)
         outputs.append(y)
     return (torch.stack(outputs, 1) if outputs else torch.zeros_like(u)), state
-
-
-def _kernelised(system: System, u: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
-    """y_t = sum_s phi(q_t)^T phi(k_s) u_s (A = I): the state of an infinite feature map is the past itself."""
-    q, k = system.C.x, system.B.x.expand(u.shape[0], u.shape[1], u.shape[2], -1)
-    if state is not None:
-        k, u = torch.cat([state[0], k], 1), torch.cat([state[1], u], 1)
-    T, S = q.shape[1], k.shape[1]
-    log_weights = system.C.log_kernel(q[:, :, None], k[:, None])[..., 0]  # [B, T, S, H]
-    future = torch.ones(T, S, dtype=torch.bool, device=u.device).triu(1 + S - T)[None, :, :, None]
-    log_weights = log_weights.masked_fill(future, -torch.inf)
-    weights = log_weights.softmax(2) if system.normalised and system.floor is None else log_weights.exp()
-    y = torch.einsum("btsh,bshp->bthp", weights, u)
-    if system.floor is not None:
-        y = y / weights.sum(2)[..., None].clamp(min=system.floor)
-    return y, (k, u)

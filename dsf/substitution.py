@@ -66,8 +66,13 @@ def substituted(module: nn.Module, substitution: Substitution) -> nn.Module:
         mixer = model.get_submodule(path)
         setattr(mixer, INTO, (substitution, path, converter))
         mixer.__class__ = _executing(type(mixer))
+        mixer.register_forward_pre_hook(_no_fast_path)
     model.register_forward_pre_hook(functools.partial(_restart, substitution))
     return model
+
+
+def _no_fast_path(*_: Any) -> None:
+    """Does nothing: torch's encoder layer calls its attention only where some module in it has a hook."""
 
 
 def _restart(substitution: Substitution, *_: Any) -> None:

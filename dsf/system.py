@@ -19,12 +19,13 @@ import torch
 
 from .algebra import as_matrix, dense, dependence, is_square, rows
 from .composites import Writes
-from .features import Features
-from .operators import Identity, Operator, RealPart
+from .features import DYNAMICS, Features, decay_and_window
+from .operators import Operator, RealPart
 from .tree import leaves, tree_map, tree_steps
-from .values import Bound, MatrixBound, column, is_zero, value
+from .values import Bound, MatrixBound, column, is_one, is_zero, value
 
 OPERATORS = ("A", "B", "C", "D")
+PARTS = (*OPERATORS, "u", "sink")  # all that holds leaves
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,8 @@ class System:
     """x_t = A_t x_{t-1} + B_t u_t, y_t = C_t x_t + D_t u_t, on tensors, symbols, names or bounds.
 
     u: the drive, where the body transforms it.  readout: a function of the STATE, before C.  normalised: y / y[ones],
-    divided by max(|.|, floor) where a floor is given.  x0: the initial state [B, H, n, p] (default 0).
+    divided by max(|.|, floor) where a floor is given; a sink s adds e^s to y[ones].  x0: the initial state [B, H, n, p]
+    (default 0).
     """
 
     A: Operator
@@ -43,6 +45,7 @@ class System:
     readout: Callable | None = None
     normalised: bool = False
     floor: float | None = None
+    sink: Any = None
     reads: str = "after"
     x0: torch.Tensor | None = None
     architecture: Any = None
@@ -59,27 +62,31 @@ class System:
             raise ValueError(f'reads is "after" or "before" the update, got {self.reads!r}')
         if self.normalised and (self.input_is_vector or self.output_is_vector):
             raise ValueError("a normalised system has a vector B and a vector C: the normaliser is one more channel")
+        if self.sink is not None and not self.normalised:
+            raise ValueError("a sink is part of a normaliser: write normalised(system, sink=s)")
         if isinstance(self.B, Features) or isinstance(self.C, Features):
             self._check_features()
 
     def _check_features(self) -> None:
-        """The state of infinite features is the past itself: nothing but a sum of it can be read."""
+        """The state of infinite features is the past itself: nothing but a weighted sum of it can be read."""
         plain = is_zero(self.D) and self.reads == "after" and self.readout is None and self.x0 is None
-        both = isinstance(self.B, Features) and isinstance(self.C, Features)
-        if not (both and plain and isinstance(self.A, Identity)):
+        if not (isinstance(self.B, Features) and isinstance(self.C, Features) and plain):
             raise ValueError(
-                'infinite features stand in both B and C, with A = I, D = 0, reads="after" and no readout or x0'
+                f'infinite features stand in both B and C, {DYNAMICS}, D = 0, reads="after" and no readout or x0'
             )
+        if not is_one(self.C.weight) or self.B.log_kernel != self.C.log_kernel:
+            raise ValueError("B and C take one and the same infinite features, and only those in B a weight")
+        decay_and_window(self.A)
 
     def map(self, f: Callable) -> System:
-        """The same system with f applied to every leaf of A, B, C, D (and of the transformed drive)."""
-        parts = {name: tree_map(f, getattr(self, name)) for name in (*OPERATORS, "u")}
+        """The same system with f applied to every leaf of A, B, C, D (of the transformed drive, of a sink)."""
+        parts = {name: tree_map(f, getattr(self, name)) for name in PARTS}
         return replace(self, **parts, signals=None)
 
     # ------------------------------------------------------------------------------------------------- its sizes
     @property
     def leaves(self) -> list:
-        return leaves((self.A, self.B, self.C, self.D, self.u))
+        return leaves(tuple(getattr(self, name) for name in PARTS))
 
     def _largest(self, axis: int) -> int:
         return max((leaf.shape[axis] for leaf in self.leaves), default=1)
@@ -146,9 +153,8 @@ class System:
 
     def steps(self, length: int) -> Iterator[System]:
         """The systems of the steps 0..length-1, one after the other: for loops (`at` cuts every leaf at every call)."""
-        names = (*OPERATORS, "u")
-        for parts in tree_steps(tuple(getattr(self, name) for name in names), lambda leaf: leaf.unbind(1), length):
-            yield replace(self, **dict(zip(names, parts, strict=True)), signals=None)
+        for parts in tree_steps(tuple(getattr(self, name) for name in PARTS), lambda leaf: leaf.unbind(1), length):
+            yield replace(self, **dict(zip(PARTS, parts, strict=True)), signals=None)
 
     def slice(self, start: int, stop: int) -> System:
         """The system of the steps start..stop-1."""

@@ -14,18 +14,21 @@ from .feedback import Feedback
 from .operators import Dense, Operator
 from .system import System, flipped, same_dtype
 from .tree import leaves
-from .values import Bound, MatrixBound, is_name, is_zero, value
+from .values import Bound, Log, MatrixBound, is_name, is_zero, value
 
 
-def normalised(system: System, floor: float | None = None) -> System:
+def normalised(system: System, floor: float | None = None, sink: Any = None) -> System:
     """y_t / (the same system driven by ones): the normaliser is one more channel, so every kernel applies.
 
-    floor: divide by max(|.|, floor) instead (mLSTM: 1).
+    floor: divide by max(|.|, floor) instead (mLSTM: 1). sink: a scalar signal s, and e^s is added to the normaliser: a
+    token without a value that every query sees (gpt-oss). Raises TypeError for what is no System or no such signal.
     """
     if not isinstance(system, System):
         hint = "; an architecture has a method for it: architecture.normalised()"
         raise TypeError(f"normalised takes the System of a body, got {type(system).__name__}{hint}")
-    return replace(system, normalised=True, floor=floor)
+    if sink is not None and (isinstance(sink, Log) or getattr(sink, "norm2", None) is not None):
+        raise TypeError("a sink is a scalar signal, the logarithm of its weight")
+    return replace(system, normalised=True, floor=floor, sink=sink)
 
 
 def microsteps(system: System) -> System:

@@ -10,6 +10,7 @@ from .domains import Domain
 from .features import Features
 from .feedback import Feedback
 from .operators import Operator
+from .pairwise import is_weighted
 from .system import System
 from .transforms import Bidirectional
 from .tree import leaves
@@ -125,10 +126,7 @@ def check_state(system: Any, u: torch.Tensor, state: Any) -> None:
     if isinstance(system, Bidirectional):
         raise ValueError("a bidirectional system reads the whole sequence: it has no state to carry; call it without")
     if isinstance(system, Feedback) or isinstance(system.B, Features):
-        if not (isinstance(state, tuple) and len(state) == 2):
-            what = "(x, y)" if isinstance(system, Feedback) else "(k, u) so far"
-            raise TypeError(f"the state of this system is the pair {what}, got {type(state).__name__}")
-        return _check_pair(system, u, state)
+        return _check_parts(system, u, state)
     if not isinstance(state, torch.Tensor):
         raise TypeError(f"the state should be a tensor [B, H, n, p], got {type(state).__name__}")
     p = 1 if system.input_size is not None else u.shape[-1] + bool(system.normalised)
@@ -137,15 +135,21 @@ def check_state(system: Any, u: torch.Tensor, state: Any) -> None:
         raise ValueError(f"the state should be [B, H, n, p] = {expected}, got {tuple(state.shape)}")
 
 
-def _check_pair(system: Any, u: torch.Tensor, state: tuple) -> None:
-    """(x, y) of a feedback system, (k, u) so far of infinite features."""
-    B, H, past = u.shape[0], u.shape[2], state[0].shape[1]
+def _check_parts(system: Any, u: torch.Tensor, state: Any) -> None:
+    """(x, y) of a feedback system; of infinite features the past, (k, u), or (k, u, w) where tokens carry weights."""
+    B, H, S = u.shape[0], u.shape[2], "S"
+    layouts: dict[str, tuple]
     if isinstance(system, Feedback):
-        what, expected = "(x, y) = ([B, H, n, 1], [B, H, n])", ((B, H, u.shape[-1], 1), (B, H, u.shape[-1]))
+        kind, layouts = "pair", {"x": (B, H, u.shape[-1], 1), "y": (B, H, u.shape[-1])}
     else:
-        what, expected = (
-            "(k, u) so far = ([B, S, H, n], [B, S, H, p])",
-            ((B, past, H, system.B.x.shape[-1]), (B, past, *u.shape[2:])),
-        )
+        kind, layouts = "pair", {"k": (B, S, H, system.B.x.shape[-1]), "u": (B, S, *u.shape[2:])}
+        if is_weighted(system):
+            kind, layouts = "triple", layouts | {"w": (B, S, H)}
+    what = f"({', '.join(layouts)})" + " so far" * (not isinstance(system, Feedback))
+    if not (isinstance(state, tuple) and len(state) == len(layouts)):
+        got = f"a tuple of {len(state)}" if isinstance(state, tuple) else type(state).__name__
+        raise TypeError(f"the state of this system is the {kind} {what}, got {got}")
+    S = state[0].shape[1] if state[0].dim() > 1 else 0
+    expected = tuple(tuple(S if size == "S" else size for size in shape) for shape in layouts.values())
     if (got := tuple(tuple(part.shape) for part in state)) != expected:
         raise ValueError(f"the state should be {what} = {expected}, got {got}")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from dsf.composites import Block, Composed, Product, Sum, Writes
-from dsf.features import Features
+from dsf.features import Features, decay_and_window
 from dsf.feedback import Feedback
 from dsf.operators import (
     Dense,
@@ -109,15 +109,24 @@ def flops(system: System | Feedback, sizes: Sizes) -> float:
     if isinstance(system, Feedback):  # every entry of a recurrent matrix acts once a step
         return 2 * z.rows * z.length * sum(prod(leaf.shape[3:]) for leaf in leaves(tuple(system.values.values())))
     if isinstance(system.B, Features):
-        return z.rows * z.length**2 * (z.n + z.p)
+        return 2 * z.rows * pairs(system, z) * (z.n + z.p)
     sides = [multiplications(M, z.n) if isinstance(M, Operator) else z.n for M in (system.B, system.C)]
     return 2 * z.rows * z.length * z.p * (multiplications(system.A, z.n) + sum(sides))
+
+
+def pairs(system: System, sizes: Sizes) -> float:
+    """Of infinite features: pairs of a query and a key that it sees; all of the past, or a window of it."""
+    T, (_, window) = sizes.length, decay_and_window(system.A)
+    W = T if window is None else min(window, T)
+    return W * (2 * T - W) / 2
 
 
 def signal_bytes(system: System | Feedback) -> int:
     """Of the leaves of the operators: each once, and a broadcast one as it lies in memory."""
     parts: Any = (
-        tuple(system.values.values()) if isinstance(system, Feedback) else (system.A, system.B, system.C, system.D)
+        tuple(system.values.values())
+        if isinstance(system, Feedback)
+        else (system.A, system.B, system.C, system.D, system.sink)
     )
     unique = {id(leaf): leaf for leaf in leaves(parts)}.values()
     return sum(map(_stored, unique))

@@ -90,7 +90,7 @@ def test_put_back_the_model_has_the_same_logits_gradients_and_tokens(name):
 def gradients_of(model, inputs):
     for p in model.parameters():
         p.grad = None
-    output = model(**inputs, use_cache=False) if "input_ids" in inputs else model(**inputs)
+    output = model(**inputs, use_cache=False) if hasattr(model, "config") else model(**inputs)
     logits = output if isinstance(output, torch.Tensor) else output.logits
     weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0))
     (logits * weights).sum().backward()
@@ -120,8 +120,8 @@ def test_a_dropped_term_is_seen(name):
     _, conversion = convert(name)
     for path, layer in conversion.layers.items():
         for signal in layer.signals:
-            if signal == "written":
-                continue
+            if signal == "log_gamma" and layer.signals[signal].abs().max() < 1e-4:
+                continue  # the last lightning layer has next to no decay
             error = misread(layer, lambda core, s=signal: replace(core, signals={**core.signals, s: 0 * core.signals[s]}))
             assert error > SEEN or error != error, (path, signal)
         assert misread(layer, lambda core: replace(core, drive=0 * core.drive)) > SEEN, path

@@ -175,3 +175,9 @@ def test_some_eigenvalues_are_negative(monkeypatch):
     FAMILIES["olmo_hybrid"].logits(model, tokens)
     assert len(betas) == 2
     assert all(beta.max() > 1.5 and beta.min() < 0.5 for beta in betas)
+
+
+@pytest.mark.parametrize("name, attention", [("zamba", "shared_transf"), ("zamba2", "shared_transformer")])
+def test_attention_shares_its_parameters(name, attention):
+    first, second = (getattr(layer, attention).self_attn for layer in built(name)[0].model.layers[1:])
+    assert first is not second and first.q_proj.weight is second.q_proj.weight

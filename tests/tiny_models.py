@@ -5,9 +5,9 @@
     logits = FAMILIES["mamba2"].logits(model, tokens)
 
 The weights are random but not those of transformers' initialisation, under which most of these models forget within a
-few steps, attend uniformly and have idle sinks, biases and norms: decays lie between 0.2 and 0.999, attention weights
-differ by factors, and every mixer moves the logits. `FAMILIES[name].mixers` says what is where: (path of the module,
-kind) in the order of the layers.
+few steps, attend uniformly and have idle sinks, biases and norms: most decays lie between 0.2 and 0.999, attention
+weights differ by factors, and every mixer moves the logits. `FAMILIES[name].mixers` says what is where: (path of the
+module, kind) in the order of the layers.
 
 Kinds: mamba, mamba2, gated_deltanet, kda, rglru, rwkv4, mlstm, lightning (linear attention of constant decay),
 short_conv, softmax_attention, differential_attention, indexed_attention (softmax over chosen blocks of keys), and two
@@ -246,8 +246,8 @@ family(
         "model.layers.2.mamba_decoder.mamba": "mamba",
     },
     change=untied,
-    notes=RESTARTS + " The attention modules of the hybrid layers share their parameters (if tie_word_embeddings is set), on"
-    " twice the width, with the scale (head_dim / 2)**-0.5. The scan is called once for each Mamba head.",
+    notes=RESTARTS + " The attention modules of the hybrid layers share their parameters (if tie_word_embeddings is"
+    " set), on twice the width, with the scale (head_dim / 2)**-0.5. The scan is called once for each Mamba head.",
 )
 
 # Mamba-2, in chunks of 16. One-token decoding ignores the limits of dt (time_step_limit), which these weights never

@@ -143,11 +143,10 @@ def _boxes(a: Architecture, split: int) -> list[dict[str, Set]]:
 
 
 def _of_system(s: System) -> Spectrum:
-    if isinstance(s.B, Features):
-        return Spectrum((Interval(1, 1),), "A = I on infinitely many features", ("as written",))
     dependence = s.dependence()["A"]
     _refuse("this system", dependence if dependence != "unknown" else "token")
-    values = eigenvalues(s.A, s.state_size)
+    infinite = isinstance(s.B, Features)  # A has one eigenvalue, as often as there are features
+    values = eigenvalues(s.A, 1 if infinite else s.state_size)
     how = "exact, by the structure of A"
     if values is None:
         A = s.dense()
@@ -155,7 +154,8 @@ def _of_system(s: System) -> Spectrum:
         values = torch.linalg.eigvals(A) if torch.isfinite(A).all() else A  # refused below
         how = "numerical (torch.linalg.eigvals): not certified, and ill-conditioned where A is defective"
     gauge = GAUGE if dependence in INVARIANT else "as written; of what A_t is a function is not known for a bare system"
-    return Spectrum(_enclosing(values), "A_t of these numbers", (how,), gauge, dependence, values)
+    subject = "A_t of these numbers" + (", on infinitely many features" if infinite else "")
+    return Spectrum(_enclosing(values), subject, (how,), gauge, dependence, values)
 
 
 def _of_trajectory(f: Feedback, u: torch.Tensor, state: Any = None) -> Spectrum:

@@ -66,7 +66,7 @@ def check_domains(a: Architecture, signals: Mapping[str, torch.Tensor]) -> None:
 def _parts(x: System | Feedback) -> tuple:
     if isinstance(x, Feedback):
         return tuple(x.values.values())
-    return x.A, x.B, x.C, x.D, x.u, x.readout, x.normalised, x.floor, x.reads
+    return x.A, x.B, x.C, x.D, x.u, x.readout, x.normalised, x.floor, x.sink, x.reads
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -90,6 +90,8 @@ def dependence_of(x: Architecture | System) -> dict[str, str]:
     found = bounds.dependence()
     if bounds.u is not None:
         found["u"] = widest(leaf.dependence for leaf in leaves(bounds.u) if isinstance(leaf, (Bound, MatrixBound)))
+    if bounds.sink is not None:
+        found["sink"] = widest(leaf.dependence for leaf in leaves(bounds.sink))
     if bounds.readout is not None:
         found["readout"] = widest("const" if d.const else d.dependence for d in x.signals.values())
     return found

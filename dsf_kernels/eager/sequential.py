@@ -9,12 +9,13 @@ import torch
 
 from dsf.features import Features
 from dsf.feedback import Feedback
+from dsf.pairwise import BLOCK
 from dsf.reference import scan
 from dsf.system import System
 from dsf.tree import leaves, tree_map
 
 from ..columns import HALF
-from ..costs import Cost, Sizes, floor
+from ..costs import Cost, Sizes, floor, pairs
 from ..registry import kernel
 
 CALLS = 16  # operations of a step: cutting, A x, the write, the read
@@ -25,7 +26,8 @@ def cost(system: System | Feedback, sizes: Sizes) -> Cost:
     """The floor's flops; the state moves through memory at every step."""
     least, z = floor(system, sizes), sizes
     if isinstance(system, System) and isinstance(system.B, Features):
-        return Cost(2 * least.flops, least.bytes + 4 * z.rows * z.length**2 * z.itemsize, CALLS)
+        moved = least.bytes + 8 * z.rows * pairs(system, z) * z.itemsize
+        return Cost(2 * least.flops, moved, CALLS * -(-z.length // BLOCK))
     calls = CALLS + len(leaves(tuple(system.values.values()))) if isinstance(system, Feedback) else CALLS
     return Cost(least.flops, least.bytes + PASSES * z.steps * z.rows * z.n * z.p * z.itemsize, calls * z.steps)
 
