@@ -17,7 +17,7 @@ from .converted_layer import ConvertedLayer
 from .converter_registry import Converter, converter_of, taps
 from .cores import Core
 from .edits import Edit, change_of
-from .example_inputs import check_inputs
+from .example_inputs import check_inputs, check_padding
 from .interception import places
 from .recording import Call, ConversionError, Recorder, numbered, record
 from .substitution import Substitution, substituted
@@ -143,6 +143,7 @@ def convert(
         raise _nothing(module, _unconverted(module, ()))
     recorder = Recorder(module, known, taps())
     with plain(module):
+        check_padding(module, example_inputs)
         calls = record(recorder, example_inputs)
     calls = [call for call in calls if only(call.path) and not (_is_stage(call) and call.path in recorder.declined)]
     calls, stages = _without_stages(calls)

@@ -46,3 +46,35 @@ def _token_embedding(module: nn.Module) -> nn.Embedding | None:
     except (AttributeError, NotImplementedError):
         return None
     return found if isinstance(found, nn.Embedding) else None
+
+
+def check_padding(module: nn.Module, example_inputs: Any) -> None:
+    """Raises ConversionError where the model reads tokens that its attention_mask marks as padding.
+
+    The model runs on two fillings of the padding: what it gives for the other tokens must not change.
+    """
+    args, kwargs = arguments_of(example_inputs)
+    mask, tokens = kwargs.get("attention_mask"), kwargs.get("input_ids", args[0] if args else None)
+    if not isinstance(mask, torch.Tensor) or not isinstance(tokens, torch.Tensor) or _token_embedding(module) is None:
+        return
+    if mask.shape != tokens.shape:
+        raise ConversionError(
+            f"attention_mask should be [B, T] = {tuple(tokens.shape)}, as the tokens, got {tuple(mask.shape)}"
+        )
+    real = mask.bool()
+    if real.all():
+        return
+    if not real.any(1).all():
+        raise ConversionError("a row of attention_mask has no token at all: leave that row out")
+    fillings = [torch.where(real, tokens, other) for other in (0, 1)]
+    with torch.no_grad():
+        one, other = (_first_tensor(module(**{**kwargs, "input_ids": filling}))[real] for filling in fillings)
+    if (one - other).abs().max() > 1e-3 * one.abs().max():
+        raise ConversionError(
+            f"{type(module).__name__} reads the tokens that attention_mask marks as padding: give rows of one length, or "
+            "one row at a time"
+        )
+
+
+def _first_tensor(output: Any) -> torch.Tensor:
+    return output if isinstance(output, torch.Tensor) else next(x for x in output.values() if isinstance(x, torch.Tensor))
