@@ -8,7 +8,7 @@ Convert a model into A, B, C, D; look at it; analyse it; run it. `dsf.architectu
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
-from . import features, sets
+from . import edits, features, sets
 from .algebra import block, diag, outer
 from .composites import Block, Composed, Product, Sum, Writes
 from .definition import Architecture, architecture, architecture_named, architectures
@@ -136,6 +136,7 @@ __all__ = [
     "Domain",
     "Drive",
     "Each",
+    "edits",
     "elementwise",
     "elu",
     "exp",

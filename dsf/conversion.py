@@ -146,7 +146,7 @@ def convert(
         check_padding(module, example_inputs)
         calls = record(recorder, example_inputs)
     calls = [call for call in calls if only(call.path) and not (_is_stage(call) and call.path in recorder.declined)]
-    calls, stages = _without_stages(calls)
+    calls = _without_stages(calls)
     unconverted = _unconverted(module, [*known, *(call.path for call in calls)]) | recorder.declined
     for path in known.keys() - {call.path for call in calls} - recorder.declined.keys():
         unconverted[path] = f"{type(module.get_submodule(path)).__name__} was not called on these inputs; give others"
@@ -157,7 +157,7 @@ def convert(
     with torch.no_grad():
         while calls:
             call = calls.pop(0)  # and with it the recorded tensors that no layer keeps
-            for layer in _layers_of(call, known.get(call.path), stages.get(call.path, ())):
+            for layer in _layers_of(call, known.get(call.path)):
                 layers[layer.path], errors[layer.path] = layer, layer.verify()
                 _refuse_above(tolerance, layer, errors[layer.path])
     frozen = MappingProxyType(layers), MappingProxyType(errors), MappingProxyType(unconverted)
@@ -184,8 +184,9 @@ def own_mixer(function: Callable) -> Callable:
     return steps
 
 
-def _layers_of(call: Call, known: Converter | None, stages: tuple[str, ...]) -> Iterator[ConvertedLayer]:
+def _layers_of(call: Call, known: Converter | None) -> Iterator[ConvertedLayer]:
     """The layers of one recorded call: of a class's converter on a copy of the module, or of a function."""
+    stages = tuple(name for name, _ in call.module.named_children())
     if known is None:
         assert call.function is not None
         yield ConvertedLayer(call.name(), call, taps()[call.function].steps, stages)
@@ -224,17 +225,10 @@ def plain(module: nn.Module) -> Iterator[None]:
             setattr(config, key, value)
 
 
-def _without_stages(calls: list[Call]) -> tuple[list[Call], dict[str, tuple[str, ...]]]:
-    """The calls without those that stand around another recurrence of their module, and the names of these by path."""
+def _without_stages(calls: list[Call]) -> list[Call]:
+    """The calls without those that stand around another recurrence of their module."""
     with_core = {call.path for call in calls if not _is_stage(call)}
-    stages: dict[str, tuple[str, ...]] = {}
-    kept = []
-    for call in calls:
-        if _is_stage(call) and call.path in with_core:
-            stages[call.path] = tuple(dict.fromkeys([*stages.get(call.path, ()), str(call.function)]))
-        else:
-            kept.append(call)
-    return numbered(kept), stages
+    return numbered([call for call in calls if not (_is_stage(call) and call.path in with_core)])
 
 
 def _is_stage(call: Call) -> bool:

@@ -24,7 +24,7 @@ class ConvertedLayer:
     where it is `from_the_end`, from the end of the sequence. `input` and `output` are what the module, or the function
     that holds its recurrence, itself read and returned. All are copies: training the module on leaves them as they are.
 
-    stages: what stands around the recurrence, inside the same module, by name.
+    stages: what stands around the recurrence, inside the same module, by its name there (projections, convolution, norm).
     edits: changes of signals that `Conversion.edit` made; `signals` and `architecture` have them, `output` has not.
 
     >>> import dsf, torch

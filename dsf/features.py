@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from .composites import Composed
-from .operators import Identity, Operator, Scaled, Shift
+from .operators import Identity, Operator, Scaled, Shift, matrix_product
 from .tree import Node
 from .values import Log, is_one, times
 
@@ -67,7 +67,7 @@ class ExpKernel(Node):
     cap: float | None = None
 
     def __call__(self, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-        scores = q @ k.mT
+        scores = matrix_product(q, k.mT)
         return scores if self.cap is None else self.cap * torch.tanh(scores / self.cap)
 
 
@@ -81,7 +81,8 @@ class RelativeKernel(Node):
         table = self.table[0, 0].expand(q.shape[1], -1)
         age = (q[..., -1:] - k[..., None, :, -1]).detach().round().long().clamp(0, table.shape[-1] - 1)
         heads = torch.arange(len(table), device=q.device)[:, None, None]
-        return q[..., :-1] @ k[..., :-1].mT + table[heads, age]
+        scores = matrix_product(q[..., :-1], k[..., :-1].mT)
+        return scores + table[heads, age].to(scores.dtype)
 
 
 def is_logarithmic(c: Any) -> bool:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .features import decay_and_window
+from .operators import matrix_product
 from .system import System
 from .values import Log
 
@@ -71,7 +72,7 @@ def _block(system: System, window: int | None, q, k, u, w, g, sink) -> torch.Ten
     unseen = (age < 0) if window is None else (age < 0) | (age >= window)
     logits = logits.masked_fill(unseen, -torch.inf)
     if not system.normalised:
-        return logits.exp() @ u
+        return matrix_product(logits.exp(), u)
     top = logits.detach().amax(-1, keepdim=True)  # cancels in the ratio, so it needs no gradient
     top = top if sink is None else torch.maximum(top, sink.detach()[..., None])
     top = top.masked_fill(top == -torch.inf, 0.0)
@@ -79,7 +80,7 @@ def _block(system: System, window: int | None, q, k, u, w, g, sink) -> torch.Ten
     below = weights.sum(-1, keepdim=True)
     below = below if sink is None else below + (sink[..., None] - top).exp()
     below = below.masked_fill(below == 0, 1.0) if system.floor is None else below.clamp(min=system.floor * (-top).exp())
-    return (weights @ u) / below
+    return matrix_product(weights, u) / below
 
 
 def _cut(x: torch.Tensor | None, now: slice) -> torch.Tensor | None:

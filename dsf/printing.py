@@ -264,7 +264,7 @@ def describe_system(system: System) -> str:
     if known:
         sizes = f"B={system.batch} T={system.length} H={system.heads} n={system.state_size} {known[0].dtype}"
         head[0] += f": {sizes.replace('torch.', '')}"
-    elif leaves(system.A) and not known and not _on_bounds_or_names(system):
+    elif leaves(system.A) and _has_matrix(system):
         head += [f"  A = {system.dense()}"]
     depends = system.dependence()
     shapes = _shapes(system)
@@ -275,13 +275,16 @@ def describe_system(system: System) -> str:
     return "\n".join(head)
 
 
-def _on_bounds_or_names(system: System) -> bool:
-    return not any(hasattr(leaf, "shape") for leaf in system.leaves)
+def _has_matrix(system: System) -> bool:
+    """Is it on symbols, with a state of finite size?"""
+    on_tensors = any(isinstance(value(leaf), torch.Tensor) for leaf in system.leaves)
+    on_symbols = any(hasattr(leaf, "shape") for leaf in system.leaves) and not on_tensors
+    return on_symbols and not isinstance(system.B, Features)
 
 
 def system_latex(system: System) -> str | None:
     """LaTeX of a system on symbols (its matrices) or of its architecture's equations."""
-    if not _on_bounds_or_names(system) and not any(isinstance(value(leaf), torch.Tensor) for leaf in system.leaves):
+    if _has_matrix(system):
         return rf"$\displaystyle A = {sp.latex(system.dense())}$"
     return architecture_latex(system.architecture) if system.architecture else None
 

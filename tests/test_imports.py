@@ -14,7 +14,7 @@ import pytest
 import dsf
 
 PACKAGES = ("dsf", "dsf_kernels", "dsf_analysis")
-MODULES_AS_NAMES = {"features", "sets"}  # public, and meant as modules
+MODULES_AS_NAMES = {"edits", "features", "sets"}  # public, and meant as modules
 FOLDERS = {p: Path(importlib.util.find_spec(p).submodule_search_locations[0]) for p in PACKAGES}
 HEAVY = ("safetensors", "typer", "rich", "transformers", "control", "matplotlib", "dsf_kernels", "dsf_analysis")
 MAY_IMPORT = {  # beside itself
@@ -50,8 +50,8 @@ def check():
     for name in dsf.__all__:
         for _ in range(2):
             found = getattr(dsf, name)
-            assert isinstance(found, types.ModuleType) == (name in ("features", "sets")), name
-        if name not in ("features", "sets", "I", "inf", "Complex", "LeftHalfPlane", "UnitDisc"):
+            assert isinstance(found, types.ModuleType) == (name in ("edits", "features", "sets")), name
+        if name not in ("edits", "features", "sets", "I", "inf", "Complex", "LeftHalfPlane", "UnitDisc"):
             assert callable(found), name
     for _ in range(2):
         assert "gla" in dsf.architectures() and dsf.architecture_named("gla").name == "gla"

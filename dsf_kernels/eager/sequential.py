@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from dsf import pairwise
 from dsf.features import Features
 from dsf.feedback import Feedback
-from dsf.pairwise import BLOCK
 from dsf.reference import scan
 from dsf.system import System
 from dsf.tree import leaves, tree_map
@@ -27,7 +27,7 @@ def cost(system: System | Feedback, sizes: Sizes) -> Cost:
     least, z = floor(system, sizes), sizes
     if isinstance(system, System) and isinstance(system.B, Features):
         moved = least.bytes + 8 * z.rows * pairs(system, z) * z.itemsize
-        return Cost(2 * least.flops, moved, CALLS * -(-z.length // BLOCK))
+        return Cost(2 * least.flops, moved, CALLS * -(-z.length // pairwise.BLOCK))
     calls = CALLS + len(leaves(tuple(system.values.values()))) if isinstance(system, Feedback) else CALLS
     return Cost(least.flops, least.bytes + PASSES * z.steps * z.rows * z.n * z.p * z.itemsize, calls * z.steps)
 
