@@ -259,7 +259,7 @@ _ADVICE = {
     nn.RNNBase: "has a forward of its own: pass mixers={Class: ...} or register a converter, @dsf.converter(Class)",
 }
 _NAMES = re.compile("RNN|LSTM|GRU|SSM|RWKV|LRU|Recurrent|Mamba|Attention|Retention|DeltaNet")
-_PARTS = re.compile("(Norm|NormGated|MLP|FeedForward|Embedding|Experts|Router|Gate|Head|Model|ForCausalLM|MoE|Moe|Block)$")
+_PARTS = re.compile("(Norm|NormGated|MLP|FeedForward|Embedding|Experts|Router|Gate|Head|Model|ForCausalLM|MoE|Block)$", re.I)
 
 
 def _unconverted(module: nn.Module, known: Iterable[str]) -> dict[str, str]:
