@@ -90,8 +90,9 @@ class ConvertedLayer:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of what the module returned."""
-        return next(x for x in _tensors(self.output) if x is not None).dtype
+        """The coarsest floating dtype of what the module, or its function, read and returned."""
+        tensors = [x for x in _tensors([*self.call.arguments.values(), self.output]) if x is not None]
+        return max({x.dtype for x in tensors if x.is_floating_point()}, key=lambda d: torch.finfo(d).eps)
 
     @property
     def length(self) -> int:

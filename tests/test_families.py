@@ -1,5 +1,6 @@
 """Every family of transformers that dsf knows, as a whole tiny model: converted, put back, and caught when misread."""
 
+import inspect
 from dataclasses import replace
 
 import pytest
@@ -85,6 +86,38 @@ def test_put_back_the_model_has_the_same_logits_gradients_and_tokens(name):
     if hasattr(model, "generate"):
         few = tokens[: family.rows or 2, :20]
         assert torch.equal(family.generate(put_back, few), family.generate(model, few))
+
+
+# Their own code forgets where it was: MiniMax's cache says that it is empty, RecurrentGemma's convolution starts anew.
+FORGETFUL = ("minimax", "recurrent_gemma")
+
+
+@pytest.mark.parametrize("name", [n for n, f in FAMILIES.items() if f.cached and f.module and n not in (*FORGETFUL, "t5")])
+def test_chunk_by_chunk_the_state_or_cache_is_carried(name):
+    family = FAMILIES[name]
+    model, conversion = convert(name)
+    put_back, tokens = conversion.module(), example_tokens()[: family.rows or 2]
+    whole = family.logits(put_back, tokens)
+    pieces, cache, start = [], None, 0
+    for size in (33, 1, 36):
+        given = {} if cache is None else {family.cache_name: cache}
+        if "position_ids" in inspect.signature(model.forward).parameters:
+            given["position_ids"] = torch.arange(start, start + size)[None].expand(len(tokens), -1)
+        with torch.no_grad():
+            output = put_back(input_ids=tokens[:, start : start + size], use_cache=True, **given)
+        cache, start = getattr(output, family.cache_name), start + size
+        pieces.append(output.logits)
+    assert close(torch.cat(pieces, 1), whole) < SAME_LOGITS
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["mamba", "mamba2", "olmo_hybrid", "llama", "gpt_oss"])
+def test_half_precision(name, dtype):
+    family = FAMILIES[name]
+    model, conversion = convert(name, tiny_model(name).to(dtype))
+    assert max(conversion.errors.values()) < 2e-2
+    assert next(iter(conversion.layers.values())).dtype == dtype
+    assert close(family.logits(conversion.module(), example_tokens()), family.logits(model, example_tokens())) < 0.1
 
 
 def gradients_of(model, inputs):

@@ -1,0 +1,201 @@
+"""A long text through a language model in chunks, its state or cache carried from each chunk to the next.
+
+    for logits, targets in stream(model, tokens, chunk=512):     # the model is asked first whether its cache continues
+        loss += cross_entropy(logits, targets)
+
+It knows byte models, whose `advance` takes and gives a state, and transformers' models, whose forward takes a cache.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+CACHES = ("past_key_values", "cache_params", "state")  # what transformers' models call the keyword, and the output
+WINDOWS = ("sliding_window", "attention_window_size", "attention_chunk_size")
+KEPT = ("recurrent_states", "conv1d_state")  # in attributes of its modules: RecurrentGemma
+TOLERANCE = 1e-3  # of logits, max |difference| / max |logit|
+HALF = 5e-2  # the same, where weights have 8 to 11 bits
+SHORT = 64  # tokens of a chunk of the comparison
+
+Advance = Callable[[torch.Tensor, int, Any], tuple[torch.Tensor, Any]]  # tokens, their first position, what was carried
+
+
+class CannotStream(ValueError):
+    """A model whose state or cache does not carry over from one chunk to the next; the message says what to do."""
+
+
+def stream(module: nn.Module, tokens: torch.Tensor, chunk: int = 512) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Logits [B, t, V] and the tokens [B, t] that they predict, chunk by chunk, without gradients.
+
+    tokens int64 [B, T]; the last one is predicted only. A chunk of T or more is one run, without a cache. Compares
+    first, on two short chunks, the logits with those of one run.
+
+    Raises CannotStream (a ValueError) where they differ, or where the model has no cache to carry.
+
+    >>> from dsf.checkpoints import ByteModel, bytes_of
+    >>> parts = list(stream(ByteModel("GRU", width=4, hidden=8), bytes_of("to be or not"), chunk=5))
+    >>> [tuple(logits.shape) for logits, _ in parts]
+    [(1, 5, 256), (1, 5, 256), (1, 1, 256)]
+    """
+    if tokens.dim() != 2 or tokens.shape[1] < 2:
+        raise ValueError(f"a text to stream has two tokens or more, [B, T]; got shape {tuple(tokens.shape)}")
+    if chunk < 1:
+        raise ValueError(f"a chunk has at least one token, got {chunk}")
+    check_streaming(module, tokens, chunk)
+    return _chunks(module, tokens, chunk)
+
+
+def _chunks(module: nn.Module, tokens: torch.Tensor, chunk: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    length = tokens.shape[1] - 1
+    whole = chunk >= length
+    advance, carried = _whole(module) if whole else _advance(module), None
+    _forget(module)
+    for start in range(0, length, chunk):
+        part = tokens[:, start : min(start + chunk, length)]
+        logits, carried = _run(module, advance, part, start, carried)
+        yield logits, tokens[:, start + 1 : start + 1 + part.shape[1]]
+
+
+def check_streaming(module: nn.Module, tokens: torch.Tensor, chunk: int) -> None:
+    """Raises CannotStream where chunks give other logits than one run, or positions end before the text does.
+
+    Two chunks of at most 64 tokens are compared; where the model sees a window of its past, chunks of this size, to the
+    end of the first one behind the window.
+    """
+    _check_kind(module)
+    _check_positions(module, tokens)
+    length = tokens.shape[1] - 1
+    if chunk >= length:
+        return
+    window = max((w for w in _windows(module) if w < length), default=0)
+    size = chunk if window else min(chunk, SHORT)
+    some = tokens[:, : min(length, max(window + size, 2 * size, 16)) + 1]
+    whole = next(_chunks(module, some, some.shape[1]))[0]
+    try:
+        parts = torch.cat([logits for logits, _ in _chunks(module, some, size)], 1)
+    except CannotStream as why:
+        raise CannotStream(f"{why}; a chunk of {length} or more runs the text whole") from why
+    error = ((parts - whole).abs().max() / whole.abs().max()).item()
+    if not error <= (TOLERANCE if whole.dtype in (torch.float32, torch.float64) else HALF):  # NaN too
+        raise CannotStream(
+            f"the cache of {type(module).__name__} cannot be continued: in chunks of {size} tokens its logits differ from "
+            f"those of one run by {error:.1e} of the largest; a chunk of {length} or more runs the text whole"
+        )
+
+
+def _run(module: nn.Module, advance: Advance, tokens: torch.Tensor, start: int, carried: Any) -> tuple:
+    try:
+        with torch.no_grad():
+            return advance(tokens, start, carried)
+    except CannotStream:
+        raise
+    except Exception as error:
+        where = f"tokens {start}..{start + tokens.shape[1] - 1}"
+        raise CannotStream(f"{type(module).__name__} fails on {where}: {type(error).__name__}: {error}") from error
+
+
+def _check_kind(module: nn.Module) -> None:
+    config = getattr(module, "config", None)
+    if getattr(config, "is_encoder_decoder", False):
+        raise CannotStream(
+            f"{type(module).__name__} has an encoder, which reads all of a text before the decoder begins: it does not "
+            "stream; a decoder alone does"
+        )
+
+
+def _check_positions(module: nn.Module, tokens: torch.Tensor) -> None:
+    """Models that learn a vector per position have a last one."""
+    if "position_ids" not in _parameters(module):
+        return
+    last = tokens.shape[1] - 2
+    try:
+        with torch.no_grad():
+            _logits(module(input_ids=tokens[:, :1], position_ids=torch.full_like(tokens[:, :1], last), use_cache=False))
+    except IndexError:
+        config = getattr(module, "config", None)
+        known = getattr(config, "max_position_embeddings", getattr(config, "n_positions", "fewer"))
+        raise CannotStream(
+            f"{type(module).__name__} has learned {known} positions, and the text has {last + 1} tokens to read: give a "
+            "shorter length"
+        ) from None
+
+
+def _windows(module: nn.Module) -> list[int]:
+    config = getattr(module, "config", None)
+    configs = [config, getattr(config, "text_config", None)]
+    found = [getattr(c, name, None) for c in configs for name in WINDOWS]
+    return [w for w in found if isinstance(w, int)]
+
+
+def _forget(module: nn.Module) -> None:
+    for part in module.modules():
+        for name in KEPT:
+            if getattr(part, name, None) is not None:
+                setattr(part, name, None)
+
+
+def _parameters(module: nn.Module) -> set[str]:
+    """What forward takes by name, and what it hands on to the model inside (Granite's takes its cache as a keyword)."""
+    found = inspect.signature(module.forward).parameters
+    inner = getattr(module, "base_model", module)
+    if inner is not module and any(p.kind is p.VAR_KEYWORD for p in found.values()):
+        return {*found, *inspect.signature(inner.forward).parameters}
+    return set(found)
+
+
+def _logits(output: Any) -> torch.Tensor:
+    return output if isinstance(output, torch.Tensor) else output.logits
+
+
+def _whole(module: nn.Module) -> Advance:
+    """One run from the start, without a cache."""
+    parameters = _parameters(module)
+
+    def run(tokens: torch.Tensor, start: int, carried: Any) -> tuple[torch.Tensor, Any]:
+        more = {"use_cache": False} if "use_cache" in parameters else {}
+        if "position_ids" in parameters:
+            more["position_ids"] = _positions(tokens, start)
+        return _logits(module(tokens, **more)), None
+
+    return run
+
+
+def _positions(tokens: torch.Tensor, start: int) -> torch.Tensor:
+    return torch.arange(start, start + tokens.shape[1], device=tokens.device).expand(tokens.shape)
+
+
+def _advance(module: nn.Module) -> Advance:
+    """How this model runs on from what it carried."""
+    if callable(getattr(module, "advance", None)):
+        return lambda tokens, start, carried: module.advance(tokens, carried)  # type: ignore[operator]
+    parameters = _parameters(module)
+    cache = next((name for name in CACHES if name in parameters), None)
+    if cache is None or "use_cache" not in parameters:
+        raise CannotStream(
+            f"the forward of {type(module).__name__} takes no cache ({', '.join(CACHES)}), so nothing carries over from "
+            "chunk to chunk"
+        )
+
+    def run(tokens: torch.Tensor, start: int, carried: Any) -> tuple[torch.Tensor, Any]:
+        more = {"position_ids": _positions(tokens, start)} if "position_ids" in parameters else {}
+        if carried is None and cache == "past_key_values":
+            carried = _new_cache(module)
+        output = module(input_ids=tokens, use_cache=True, **{cache: carried}, **more)
+        after = getattr(output, cache, None)
+        return output.logits, carried if after is None else after  # RecurrentGemma changes the cache, and returns none
+
+    return run
+
+
+def _new_cache(module: nn.Module) -> Any:
+    """The cache that generate() would make; None where the model makes its own."""
+    if not getattr(module, "_supports_default_dynamic_cache", lambda: False)():
+        return None
+    from transformers import DynamicCache
+
+    return DynamicCache(config=module.config)  # type: ignore[arg-type]
