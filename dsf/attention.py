@@ -25,9 +25,9 @@ from .transforms import normalised
 class Scores:
     """What stands between q^T k and the weights.
 
-    window: only so many tokens are seen, the present one included. valid [B, S]: the keys that are no padding. cap: scores
-    are cap tanh(q^T k / cap). sinks [H]: e^sink is added to the normaliser. table [H, ages]: a bias by distance, the last
-    one for all greater distances. slopes [H]: a bias of -slope per token of distance.
+    window: only so many tokens are seen, the present one included. valid [B, S]: the keys that are no padding. cap:
+    scores are cap tanh(q^T k / cap). sinks [H]: e^sink is added to the normaliser. table [H, ages]: a bias by
+    distance, the last one for all greater distances. slopes [H]: a bias of -slope per token of distance.
     """
 
     window: int | None = None
@@ -81,7 +81,9 @@ def attention_architecture(
     >>> attention_architecture(window=8).bounds().A
     Shift(by=1, slots=8)
     """
-    domains = dict(q=Vector, k=Shared(Vector, groups), written=Shared(LogDecay), slope=Param(Positive), sink=Param(Scalar))
+    domains = dict(
+        q=Vector, k=Shared(Vector, groups), written=Shared(LogDecay), slope=Param(Positive), sink=Param(Scalar)
+    )
     wanted = {name: d for name, d in domains.items() if name in ("q", "k", *optional)}
     table = None if table is None else torch.as_tensor(table)
 

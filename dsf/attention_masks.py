@@ -13,7 +13,7 @@ ROWS = 256  # of the mask that are looked at together
 
 @dataclass(frozen=True, eq=False)
 class Sight:
-    """Which of the S keys each of the last T queries sees: those not after it, of the last `window` (None: all), `valid`.
+    """Which of the S keys each of the last T queries sees: of those before the last `window` (None: all), if `valid`.
 
     valid [B, S] (None: all): the keys that are no padding.
     """
@@ -40,14 +40,16 @@ def sight(mask: torch.Tensor | None, queries: int, keys: int, where: str) -> Sig
         rows = seen[:, start : start + ROWS]
         age = _ages(queries, keys, start, rows.shape[1], mask.device)
         expected = (age >= 0) & (age <= furthest) & valid[:, None]
-        real = valid[:, keys - queries + start :][:, : rows.shape[1], None]  # what a padding token sees is nobody's affair
+        real = valid[:, keys - queries + start :][
+            :, : rows.shape[1], None
+        ]  # what a padding token sees is nobody's affair
         if ((rows != expected) & real).any():
             raise Declined(f"{where} has a mask that is neither a window nor padding: no state carries what it sees")
     return Sight(window, None if valid.all() else valid.expand(mask.shape[0], -1))
 
 
 BIDIRECTIONAL = (
-    "is bidirectional attention: a token sees those after it, and x_t = A_t x_{t-1} + B_t u_t has seen only those before"
+    "is bidirectional attention: a token sees those after it, and x_t = A_t x_{t-1} + B_t u_t has only seen those before"
 )
 
 

@@ -59,7 +59,9 @@ class Conversion:
         True
         """
         if self.original is None:
-            raise ValueError("this conversion was loaded from a folder, without the model's code: convert the model again")
+            raise ValueError(
+                "this conversion was loaded from a folder, without the model's code: convert the model again"
+            )
         edits = {path: layer.edits for path, layer in self.layers.items()}
         several = frozenset(layer.call.path for layer in self.layers.values() if layer.call.several)
         stages = frozenset(layer.call.path for layer in self.layers.values() if _is_stage(layer.call))
@@ -69,8 +71,8 @@ class Conversion:
         """The same conversion with one layer changed; `.module()` of it shows the effect.
 
         signals: by name ("drive" is u), a change from dsf.edits (clamp, scale, constant, drop, mute), a number, a
-        tensor, or a function of the signal. The layer's architecture gets the changed domains, so verdicts follow; after
-        a function of the caller's, of which nothing is known, the domain is the widest.
+        tensor, or a function of the signal. The layer's architecture gets the changed domains, so verdicts follow;
+        after a function of the caller's, of which nothing is known, the domain is the widest.
 
         Raises KeyError for an unknown path, ValueError for an unknown signal or a change that does not fit it.
 
@@ -117,10 +119,10 @@ def convert(
     attention and without a cache, unless the inputs bring one.
 
     Args:
-        module: an nn.Module: torch.nn.RNN, LSTM, GRU or MultiheadAttention, a transformers model, or one that calls some.
-        example_inputs: what the module is called on: a tensor, a tuple of arguments, or a dict of keyword arguments.
-        tolerance: the largest allowed max |error| / max |output|; default 1e-10 in float64, 1e-4 in float32.
-        mixers: for classes of your own, class -> function of a module of it and its arguments, which returns
+        module: an nn.Module: torch.nn.RNN, LSTM, GRU or MultiheadAttention, a transformers model, or one that calls
+        some. example_inputs: what the module is called on: a tensor, a tuple of arguments, or a dict of keyword
+        arguments. tolerance: the largest allowed max |error| / max |output|; default 1e-10 in float64, 1e-4 in
+        float32. mixers: for classes of your own, class -> function of a module of it and its arguments, which returns
             (architecture, signals, drive); the output y [B, T, H, p] is reshaped to the module's. A fourth entry, a
             function of y, says otherwise what the module returns.
         only: which modules, by path, are converted.
@@ -167,8 +169,8 @@ def convert(
 def _nothing(module: nn.Module, unconverted: Mapping[str, str]) -> ConversionError:
     found = "".join(f"\n  {path or '(the module itself)'}: {why}" for path, why in unconverted.items())
     return ConversionError(
-        f"{type(module).__name__} holds nothing that dsf converts on these inputs (`dsf convert --supported` lists what "
-        f"it knows; mixers={{Class: function}} adds your own).{found}"
+        f"{type(module).__name__} holds nothing that dsf converts on these inputs (`dsf convert --supported` lists "
+        f"what it knows; mixers={{Class: function}} adds your own).{found}"
     )
 
 
@@ -259,7 +261,9 @@ _ADVICE = {
     nn.RNNBase: "has a forward of its own: pass mixers={Class: ...} or register a converter, @dsf.converter(Class)",
 }
 _NAMES = re.compile("RNN|LSTM|GRU|SSM|RWKV|LRU|Recurrent|Mamba|Attention|Retention|DeltaNet")
-_PARTS = re.compile("(Norm|NormGated|MLP|FeedForward|Embedding|Experts|Router|Gate|Head|Model|ForCausalLM|MoE|Block)$", re.I)
+_PARTS = re.compile(
+    "(Norm|NormGated|MLP|FeedForward|Embedding|Experts|Router|Gate|Head|Model|ForCausalLM|MoE|Block)$", re.I
+)
 
 
 def _unconverted(module: nn.Module, known: Iterable[str]) -> dict[str, str]:
@@ -274,7 +278,9 @@ def _unconverted(module: nn.Module, known: Iterable[str]) -> dict[str, str]:
         advice = next((text for cls, text in _ADVICE.items() if isinstance(part, cls)), None)
         name = type(part).__name__
         if advice is None and _NAMES.search(name) and not _PARTS.search(name) and not inside_known(path):
-            advice = "looks recurrent by its name, and dsf does not know it: mixers={Class: function}, @dsf.converter(Class)"
+            advice = (
+                "looks recurrent by its name, and dsf does not know it: mixers={Class: function}, @dsf.converter(Class)"
+            )
             advice += " or dsf.linearize(step, x0, u) tell it"
         if advice and not any(_inside(other, path) for other in (*known, *found)):
             found[path] = f"{type(part).__name__} {advice}"

@@ -20,12 +20,14 @@ from .system import System
 class ConvertedLayer:
     """A recurrence inside a module: x_t = A_t x_{t-1} + B_t u_t, y_t = C_t x_t + D_t u_t, between its stages.
 
-    `signals`, `drive`, `state` and `system` are in dsf's layout [B, T, H, ...] and in the order in which the layer RUNS:
-    where it is `from_the_end`, from the end of the sequence. `input` and `output` are what the module, or the function
-    that holds its recurrence, itself read and returned. All are copies: training the module on leaves them as they are.
+    `signals`, `drive`, `state` and `system` are in dsf's layout [B, T, H, ...] and in the order in which the layer
+    RUNS: where it is `from_the_end`, from the end of the sequence. `input` and `output` are what the module, or the
+    function that holds its recurrence, itself read and returned. All are copies: training the module on leaves them
+    as they are.
 
-    stages: what stands around the recurrence, inside the same module, by its name there (projections, convolution, norm).
-    edits: changes of signals that `Conversion.edit` made; `signals` and `architecture` have them, `output` has not.
+    stages: what stands around the recurrence, inside the same module, by its name there (projections, convolution,
+    norm). edits: changes of signals that `Conversion.edit` made; `signals` and `architecture` have them, `output` has
+    not.
 
     >>> import dsf, torch
     >>> layer = dsf.convert(torch.nn.LSTM(3, 5), torch.randn(20, 2, 3)).layers["layer0"]

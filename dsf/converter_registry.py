@@ -16,18 +16,19 @@ from .cores import Steps
 from .recording import Call, Declined, bound
 
 Check = Callable[[Call], None]
-Parts = Callable[[Call], Iterable["tuple[Call, Callable[[Call], Steps]]"]]
+Parts = Callable[[Call], Iterable[tuple[str, Call, Callable[[Call], Steps]]]]
 
 
 @dataclass(frozen=True)
 class Converter:
     """steps: call -> generator of its cores (see dsf.cores), which returns what the call returns.
 
-    check refuses a call before it runs: with Declined this call, with ConversionError the whole conversion. parts splits a call into calls of one core each, with the
-    steps of each (default: the call itself). parameters: the names that the forward or function may have, "?" behind
-    those that it may lack. alone(function, arguments) runs the function itself, sparing memory. carried(module): what the
-    module keeps from call to call, added to the arguments. families: what it is tested on, for `dsf convert --supported`.
-    stage: it stands around a recurrence where its module has another one.
+    check refuses a call before it runs: with Declined this call, with ConversionError the whole conversion. parts
+    splits a call into calls of one core each, with the steps of each (default: the call itself). parameters: the
+    names that the forward or function may have, "?" behind those that it may lack. alone(function, arguments) runs
+    the function itself, sparing memory. carried(module): what the module keeps from call to call, added to the
+    arguments. families: what it is tested on, for `dsf convert --supported`. stage: it stands around a recurrence
+    where its module has another one.
     """
 
     names: tuple[str, ...]
@@ -70,7 +71,8 @@ def converter(*classes: type[nn.Module] | str, **options: Any) -> Callable:
     """Registers the `steps` of every module of these classes: call.arguments are those of its forward.
 
     A class of a package that should not be imported for this is given by its full name, "package.module.Class".
-    Options: check, parts, parameters, carried, families (see Converter). A subclass with a `forward` of its own needs its own.
+    Options: check, parts, parameters, carried, families (see Converter). A subclass with a `forward` of its own needs
+    its own.
 
     >>> import dsf, torch
     >>> class Leaky(torch.nn.Module):  # y_t = y_{t-1} / 2 + x_t, as an architecture of the library

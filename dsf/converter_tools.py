@@ -1,4 +1,4 @@
-"""What converters of other packages' functions share: precision, domains read off the model, caches, packed sequences."""
+"""What converters of other packages' functions share: precision, domains read off the model, caches, packed rows."""
 
 from __future__ import annotations
 

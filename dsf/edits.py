@@ -120,7 +120,8 @@ def change_of(value: Any) -> Change:
         return constant(value)
     if callable(value):
         name = getattr(value, "__name__", "function")
-        return Change(name, lambda x, _: value(x), lambda d: _on(d, Interval() if d.reals == 1 else Complex))
+        function: Any = value
+        return Change(name, lambda x, _: function(x), lambda d: _on(d, Interval() if d.reals == 1 else Complex))
     raise TypeError(f"an edit is a change ({', '.join(VERBS)}), a number, a tensor or a function, got {value!r}")
 
 

@@ -1,4 +1,4 @@
-"""What a model is called on, looked at before it runs: a wrong input gets a sentence, not an IndexError of its middle."""
+"""What a model is called on, looked at before it runs: a wrong input gets a sentence, not an IndexError."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def check_inputs(module: nn.Module, example_inputs: Any) -> None:
         raise ConversionError(f"{name} takes token ids [B, T], one or more, got shape {tuple(tokens.shape)}")
     weight = embedding.weight
     if tokens.device != weight.device and weight.device.type != "meta":
-        raise ConversionError(f"the token ids are on {tokens.device}, {name} on {weight.device}; move one with .to(...)")
+        raise ConversionError(
+            f"the token ids are on {tokens.device}, {name} on {weight.device}; move one with .to(...)"
+        )
     if tokens.device.type != "meta" and not 0 <= int(tokens.min()) <= int(tokens.max()) < weight.shape[0]:
         raise ConversionError(
             f"token ids should be in 0..{weight.shape[0] - 1}, the vocabulary of {name}; got "
@@ -71,10 +73,12 @@ def check_padding(module: nn.Module, example_inputs: Any) -> None:
         one, other = (_first_tensor(module(**{**kwargs, "input_ids": filling}))[real] for filling in fillings)
     if (one - other).abs().max() > 1e-3 * one.abs().max():
         raise ConversionError(
-            f"{type(module).__name__} reads the tokens that attention_mask marks as padding: give rows of one length, or "
-            "one row at a time"
+            f"{type(module).__name__} reads the tokens that attention_mask marks as padding: give rows of one length, "
+            "or one row at a time"
         )
 
 
 def _first_tensor(output: Any) -> torch.Tensor:
-    return output if isinstance(output, torch.Tensor) else next(x for x in output.values() if isinstance(x, torch.Tensor))
+    return (
+        output if isinstance(output, torch.Tensor) else next(x for x in output.values() if isinstance(x, torch.Tensor))
+    )

@@ -1,8 +1,8 @@
 """Functions of other packages' modules, handed to a handler while a block runs, and given back after it.
 
-transformers keeps the recurrence of a mixer in a function of the mixer's own file, which `forward` finds by its name. In
-that name's place stands a dispatcher for as long as any thread needs it; it asks the handler of ITS thread, and calls
-the function itself where there is none.
+transformers keeps the recurrence of a mixer in a function of the mixer's own file, which `forward` finds by its name.
+In that name's place stands a dispatcher for as long as any thread needs it; it asks the handler of ITS thread, and
+calls the function itself where there is none.
 """
 
 from __future__ import annotations

@@ -179,8 +179,10 @@ def equations(architecture: Any, latex: bool = False) -> tuple[str, str]:
         if system.sink is not None:
             ones = f"{ones} + {style.expression(sp.exp(system.sink))}"
             ones = ones if latex or system.floor is not None else f"({ones})"
-        ones = ones if system.floor is None else f"max(|{ones}|, {system.floor:g})"
-        read = rf"\frac{{{read}}}{{{ones}}}" if latex else f"{read} / {ones}"
+        largest = r"\max" if latex else "max"
+        ones = ones if system.floor is None else f"{largest}(|{ones}|, {system.floor:g})"
+        above = read if is_zero(system.D) or latex else style.bracket(read)
+        read = rf"\frac{{{read}}}{{{ones}}}" if latex else f"{above} / {ones}"
     return f"{new} = " + " + ".join(part for part in (moved, written) if part), f"y_t = {read}"
 
 

@@ -156,7 +156,7 @@ class Recorder:
 
 
 def record(recorder: Recorder, example_inputs: Any) -> list[Call]:
-    """Runs the module once, without gradients. Raises ConversionError where a check refuses, or where the module fails."""
+    """Runs the module once, without gradients. Raises ConversionError where a check refuses, or the module fails."""
     args, kwargs = arguments_of(example_inputs)
     module = recorder.module
     try:

@@ -60,8 +60,8 @@ def substituted(module: nn.Module, substitution: Substitution) -> nn.Module:
     """A copy of the module that shares its tensors, with the mixers of the substitution run by dsf."""
     shared = {id(t): t for t in (*module.parameters(), *module.buffers())}
     model = copy.deepcopy(module, shared)
-    if hasattr(model, "set_attn_implementation"):
-        model.set_attn_implementation("eager")  # the one whose attention is a function in the model's own file
+    if (choose := getattr(model, "set_attn_implementation", None)) is not None:
+        choose("eager")  # the one whose attention is a function in the model's own file
     for path, converter in substitution.mixers.items():
         mixer = model.get_submodule(path)
         setattr(mixer, INTO, (substitution, path, converter))

@@ -5,9 +5,10 @@ import torch
 import dsf
 from dsf import Scalar, architecture
 
-NO = "deltanet gated_deltanet gla linear_attention lssl mamba mamba2 retnet rwkv6 s4d".split()
+NO = """deltanet gated_deltanet gla kda linear_attention lssl mamba mamba2 mlstm retnet rglru rwkv4 rwkv6 s4d
+    short_convolution""".split()
 YES = "deltaproduct elman gru lstm titans".split()
-UNDECIDED = ["softmax_attention"]
+UNDECIDED = ["alibi", "softmax_attention"]
 TWO = Scalar(0, 2)
 
 

@@ -18,7 +18,7 @@ EXACT = 1e-10  # fp64, relative
 MODULES = 1e-12  # fp64 against torch.nn, relative
 FP32 = 1e-5  # against functions of transformers, which compute in fp32
 VISIBLE = 1e-4  # what a perturbed input must change, relative
-RESETS = {"retnet": "log_gamma", "gla": "g", "gated_deltanet": "g", "rwkv6": "w"}
+RESETS = {"retnet": "log_gamma", "gla": "g", "gated_deltanet": "g", "rwkv6": "w", "kda": "g", "rglru": "g"}
 
 ARCHITECTURES = dict(dsf.architectures())
 every = pytest.mark.parametrize("name", ARCHITECTURES)
@@ -73,7 +73,10 @@ def test_the_comparison_fails_where_one_input_is_perturbed(name):
         wrong = x + 0.1 * numbers(*x.shape, seed=3, special=0)
         found = run(name)({k: wrong if k == key else x for k, x in signals.items()}, wrong if key == "u" else u)
         assert relative(found[0], y) > VISIBLE, key
-        reads_only = key in ("q", "r", "c", "d", "o", "bonus") or (name, key) == ("mamba", "c")
+        reads_only = key in ("q", "r", "c", "d", "o", "bonus") or (name, key) in (
+            ("mamba", "c"),
+            ("short_convolution", "w"),
+        )
         if not reads_only:
             assert max(relative(a, b) for a, b in zip(found[1:], states, strict=True)) > VISIBLE, key
 
@@ -210,3 +213,79 @@ def test_samples_are_repeatable():
     arch = ARCHITECTURES["gla"]
     first, second = (arch.sample(1, 4, 1, 2, 2, generator=generator(7)) for _ in range(2))
     assert torch.equal(first[1], second[1]) and all(torch.equal(first[0][k], second[0][k]) for k in first[0])
+
+
+# --- what an error in one file of the zoo would look like -----------------------------------------------------------
+
+
+def test_the_order_of_decay_and_reflection_matters():
+    """Kimi delta attention decays first; where all channels decay alike, the two orders agree, and no test would tell."""
+
+    @dsf.architecture("Kimi delta attention, in the other order", register=False)
+    def swapped(q=dsf.Vector, k=dsf.Unit, beta=dsf.Gate, g=dsf.Vector(-math.inf, 0)):
+        A = dsf.diag(dsf.decay(g)) @ (dsf.I - beta * dsf.outer(k))
+        return dsf.System(A=A, B=beta * k, C=q)
+
+    signals, u = sampled(ARCHITECTURES["kda"], ends=0.0)
+    assert relative(scan(swapped(**signals), u)[0], oracle("kda")(signals, u)[0]) > VISIBLE
+    signals["g"] = signals["g"][..., :1].expand_as(signals["g"])
+    assert relative(scan(swapped(**signals), u)[0], oracle("kda")(signals, u)[0]) < EXACT
+
+
+def test_rglru_near_no_decay():
+    """sqrt(1 - e^{2g}) has every digit in fp32, and at g = 0, where its slope is infinite, one of 1000 (and no NaN)."""
+    arch = ARCHITECTURES["rglru"]
+    near = -torch.tensor([0.0, 1e-12, 1e-9, 1e-7, 1e-6, 1e-3, 1.0, math.inf])
+    signals = {"g": near[None, None, None], "i": torch.ones(1, 1, 1, 8)}
+    g = signals["g"].clone().requires_grad_()
+    y, _ = scan(arch(g=g, i=signals["i"]), torch.ones(1, 1, 1, 8))
+    exact = torch.sqrt(-torch.expm1(2 * near.double()))
+    torch.testing.assert_close(y.detach().double().flatten(), exact, rtol=3e-7, atol=0)
+    assert y[0, 0, 0, -1] == 1 and y[0, 0, 0, 0] == 0
+    (slope,) = torch.autograd.grad(y.sum(), g)
+    bounded = -torch.exp(2 * near.double()) / exact.clamp(min=1 / 2000)
+    torch.testing.assert_close(slope.double().flatten(), bounded, rtol=1e-6, atol=0)
+    for point in (0.0, -1e-9, -0.5):  # the gradient of the gradient too
+        x = torch.full((1, 1, 1, 1), point, dtype=torch.float64, requires_grad=True)
+        u = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+        (first,) = torch.autograd.grad(scan(arch(g=x, i=u), u)[0].square().sum(), x, create_graph=True)
+        assert torch.autograd.grad(first.sum(), x)[0].isfinite().all()
+
+
+def test_rwkv4_reads_before_it_updates():
+    """The first output is the first input, whatever the weights; the bonus is of the present token alone."""
+    signals, u = sampled(ARCHITECTURES["rwkv4"], ends=0.0)
+    y = scan(ARCHITECTURES["rwkv4"](**signals), u)[0]
+    assert relative(y[:, 0], u[:, 0]) < EXACT
+    only = ARCHITECTURES["rwkv4"](**(signals | {"bonus": torch.full_like(signals["bonus"], 60.0)}))
+    assert relative(scan(only, u)[0], u) < 1e-6
+
+
+def test_alibi_is_torchs_attention_with_biases():
+    signals, u = sampled(ARCHITECTURES["alibi"], length=11, ends=0.0)
+    q, k, v = (x.transpose(1, 2) for x in (signals["q"], signals["k"], u))
+    distance = torch.arange(11)[:, None] - torch.arange(11)
+    bias = torch.where(distance >= 0, -signals["slope"][:, None, None] * distance, -math.inf)
+    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0).transpose(1, 2)
+    assert relative(run("alibi")(signals, u)[0], expected) < MODULES
+    assert relative(run("softmax_attention")({"q": signals["q"], "k": signals["k"]}, u)[0], expected) > VISIBLE
+
+
+def test_short_convolution_is_conv1d():
+    signals, u = sampled(ARCHITECTURES["short_convolution"], length=9, heads=6, n=4, p=1)
+    weight = signals["w"].flip(-1)[:, None]  # torch's last tap is the present token's
+    expected = F.conv1d(u[..., 0].mT, weight, padding=3, groups=6)[..., :9].mT[..., None]
+    assert relative(run("short_convolution")(signals, u)[0], expected) < MODULES
+    unflipped = F.conv1d(u[..., 0].mT, signals["w"][:, None], padding=3, groups=6)[..., :9].mT[..., None]
+    assert relative(run("short_convolution")(signals, u)[0], unflipped) > VISIBLE
+
+
+@pytest.mark.parametrize("form", ["chunk", "recurrent"])
+def test_kda_is_transformers(form):
+    modeling = pytest.importorskip("transformers.models.kimi_linear.modeling_kimi_linear")
+    rule = getattr(modeling, f"{form}_kimi_delta_attention")
+    signals, u = sampled(ARCHITECTURES["kda"], length=11, n=4, dtype=torch.float32, ends=0.0)
+    q, k, g, beta = (signals[key] for key in ("q", "k", "g", "beta"))
+    expected = rule(q * 2, k, u, g=g, beta=beta, initial_state=None, output_final_state=True)
+    for found, right in zip(run("kda")(signals, u), expected, strict=True):
+        assert relative(found, right) < FP32

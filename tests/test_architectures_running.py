@@ -14,7 +14,7 @@ EXACT = 1e-10  # fp64, two orders of the same operations
 ARCHITECTURES = dict(dsf.architectures())
 every = pytest.mark.parametrize("name", ARCHITECTURES)
 
-CHUNKED = {"linear_attention", "retnet", "mamba2"}  # all others: sequential
+CHUNKED = {"linear_attention", "retnet", "mamba2", "mlstm", "rwkv4"}  # all others: sequential
 
 
 def small(name, **sizes):

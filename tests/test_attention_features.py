@@ -217,8 +217,8 @@ def test_each_feature_is_seen(name):
     for key in signals.keys() & changed.keys():
         other = signals | {key: torch.full_like(signals[key], changed[key])}
         assert relative(scan(arch(**other), u)[0], explicit(name, signals, u)) > VISIBLE, key
-    plain = dsf.architecture_named("softmax_attention")(q=signals["q"], k=signals["k"].repeat_interleave(
-        4 // signals["k"].shape[2], 2))
+    k = signals["k"].repeat_interleave(4 // signals["k"].shape[2], 2)
+    plain = dsf.architecture_named("softmax_attention")(q=signals["q"], k=k)
     assert relative(scan(plain, u)[0], explicit(name, signals, u)) > VISIBLE
 
 
@@ -295,6 +295,30 @@ def test_large_scores_neither_overflow_nor_vanish(name, scale):
     if name == "floored":
         torch.testing.assert_close(y, u.cumsum(1) / (seen + 1) if scale > 0 else torch.zeros_like(u))
     assert y.isfinite().all() and all(g.isfinite().all() for g in found)
+
+
+def test_a_sink_far_above_all_scores_takes_everything():
+    arch, signals, u = draw("sinking", dtype=torch.float32)
+    signals["s"] = torch.full_like(signals["s"], 1e4)
+    y, found = with_gradients(lambda s, u: scan(arch(**s), u)[0], signals, u)
+    assert not y.any() and all(g.isfinite().all() for g in found)
+
+
+@pytest.mark.parametrize("name", ["everything", "floored", "everything relative"])
+def test_a_part_of_a_system_has_its_part_of_every_signal(name):
+    """A sink, a weight and a table are leaves: cut, turned round, and widened from half precision."""
+    arch, signals, u = draw(name)
+    part = {k: x if arch.signals[k].const else x[:, 3:8] for k, x in signals.items()}
+    turned = {k: x if arch.signals[k].const else x.flip(1) for k, x in signals.items()}
+    system = arch(**signals)
+    assert torch.equal(scan(system.slice(3, 8), u[:, 3:8])[0], scan(arch(**part), u[:, 3:8])[0])
+    both = dsf.bidirectional(system, system)
+    expected = scan(system, u)[0] + scan(arch(**turned), u.flip(1))[0].flip(1)
+    assert relative(scan(both, u)[0], expected) < EXACT
+    half = {k: x.bfloat16() for k, x in signals.items()}
+    full = {k: x.float() for k, x in half.items()}
+    y = dsf.simulate(arch(**half), u.bfloat16())[0]
+    assert torch.equal(y, scan(arch(**full), u.bfloat16().float())[0].bfloat16())
 
 
 def test_a_reset_in_the_middle_forgets_what_was_before():

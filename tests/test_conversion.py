@@ -460,7 +460,9 @@ def test_recurrent_by_name_only():
 def test_only_uncalled_modules():
     model = Model()
     model.forward = lambda x: x
-    with pytest.raises(ValueError, match=r"(?s)Model holds nothing.*body\.encoder: LSTM was not called on these inputs"):
+    with pytest.raises(
+        ValueError, match=r"(?s)Model holds nothing.*body\.encoder: LSTM was not called on these inputs"
+    ):
         dsf.convert(model, X)
 
 

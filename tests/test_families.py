@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_models import FAMILIES, example_tokens, tiny_model
 
 import dsf
+from tiny_models import FAMILIES, example_tokens, tiny_model
 
 REPRODUCED = 1e-5  # of a layer's own tensors, relative to their largest entry, in fp32
 SAME_LOGITS = 1e-4
@@ -22,7 +22,7 @@ TITLES = {
     "mamba": "Mamba",
     "mamba2": "Mamba-2",
     "gated_deltanet": "Gated DeltaNet",
-    "kda": "KDA",
+    "kda": "Kimi Delta Attention",
     "rglru": "RG-LRU",
     "rwkv4": "RWKV-4",
     "mlstm": "mLSTM",
@@ -92,7 +92,9 @@ def test_put_back_the_model_has_the_same_logits_gradients_and_tokens(name):
 FORGETFUL = ("minimax", "recurrent_gemma")
 
 
-@pytest.mark.parametrize("name", [n for n, f in FAMILIES.items() if f.cached and f.module and n not in (*FORGETFUL, "t5")])
+@pytest.mark.parametrize(
+    "name", [n for n, f in FAMILIES.items() if f.cached and f.module and n not in (*FORGETFUL, "t5")]
+)
 def test_chunk_by_chunk_the_state_or_cache_is_carried(name):
     family = FAMILIES[name]
     model, conversion = convert(name)
@@ -155,7 +157,9 @@ def test_a_dropped_term_is_seen(name):
         for signal in layer.signals:
             if signal == "log_gamma" and layer.signals[signal].abs().max() < 1e-4:
                 continue  # the last lightning layer has next to no decay
-            error = misread(layer, lambda core, s=signal: replace(core, signals={**core.signals, s: 0 * core.signals[s]}))
+            error = misread(
+                layer, lambda core, s=signal: replace(core, signals={**core.signals, s: 0 * core.signals[s]})
+            )
             assert error > SEEN or error != error, (path, signal)
         assert misread(layer, lambda core: replace(core, drive=0 * core.drive)) > SEEN, path
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from tiny_models import FAMILIES, example_tokens, tiny_model
 
 import dsf
+from tiny_models import FAMILIES, example_tokens, tiny_model
 
 SAME = 2e-4
 LENGTHS = (40, 23, 31)
@@ -14,7 +14,10 @@ NAMES = [name for name, f in FAMILIES.items() if f.module and name != "t5" and n
 
 def padded(side, filling=3):
     """Rows of unequal lengths in one batch, with their mask and positions."""
-    tokens, mask = example_tokens(len(LENGTHS), max(LENGTHS)), torch.zeros(len(LENGTHS), max(LENGTHS), dtype=torch.int64)
+    tokens, mask = (
+        example_tokens(len(LENGTHS), max(LENGTHS)),
+        torch.zeros(len(LENGTHS), max(LENGTHS), dtype=torch.int64),
+    )
     for row, length in enumerate(LENGTHS):
         mask[row, -length:] = 1
     mask = mask if side == "left" else mask.flip(1)
@@ -65,14 +68,18 @@ def test_right_padding(name):
 def test_a_model_that_reads_its_padding_is_refused(name):
     pytest.importorskip(FAMILIES[name].module)
     model = tiny_model(name)
-    with pytest.raises(ValueError, match="reads the tokens that attention_mask marks as padding: give rows of one length"):
+    with pytest.raises(
+        ValueError, match="reads the tokens that attention_mask marks as padding: give rows of one length"
+    ):
         dsf.convert(model, inputs_of(name, model, "left"))
 
 
 def test_bad_masks():
     pytest.importorskip("transformers")
     model, (tokens, mask, _) = tiny_model("mamba2"), padded("left")
-    with pytest.raises(ValueError, match=r"attention_mask should be \[B, T\] = \(3, 40\), as the tokens, got \(3, 39\)"):
+    with pytest.raises(
+        ValueError, match=r"attention_mask should be \[B, T\] = \(3, 40\), as the tokens, got \(3, 39\)"
+    ):
         dsf.convert(model, dict(input_ids=tokens, attention_mask=mask[:, 1:]))
     with pytest.raises(ValueError, match="a row of attention_mask has no token at all"):
         dsf.convert(model, dict(input_ids=tokens, attention_mask=0 * mask))

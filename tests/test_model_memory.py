@@ -1,4 +1,4 @@
-"""A model in bf16, in two shards, converts from the command line in little memory; nothing of T x n x n is ever made."""
+"""A model in bf16, in two shards, converts from the command line in little memory; nothing of T x n x n is made."""
 
 import os
 import subprocess

@@ -50,7 +50,7 @@ class Sizes:
     def drive(self, name):
         if name == "deltaproduct":
             return self.token(self.micro, self.p)
-        return self.token(self.n if name in ("elman", "lstm", "gru") else self.p)
+        return self.token(self.n if name in ("elman", "lstm", "gru", "rglru") else self.p)
 
 
 def recurrent(*names):
@@ -116,6 +116,17 @@ SIGNALS = {
         "eta": s.token().sigmoid(),
         "theta": s.token().sigmoid() / 2,
     },
+    "kda": lambda s: {
+        "q": s.token(s.n),
+        "k": s.unit(s.n),
+        "beta": s.token().sigmoid(),
+        "g": F.logsigmoid(s.token(s.n)),
+    },
+    "rglru": lambda s: {"g": -1 - s.token(s.n).exp() / 4, "i": s.token(s.n).sigmoid()},
+    "rwkv4": lambda s: {"k": s.token(), "w": -s.param().exp() / 4, "bonus": s.param()},
+    "mlstm": lambda s: {"q": s.token(s.n), "k": s.token(s.n), "f": F.logsigmoid(s.token() + 2), "i": s.token()},
+    "alibi": lambda s: {"q": s.token(s.n), "k": s.token(s.n), "slope": s.param().exp() / 4},
+    "short_convolution": lambda s: {"w": s.param(s.n)},
     "elman": recurrent("R"),
     "lstm": lambda s: {name: s.token(s.n) for name in "fio"} | recurrent("Rf", "Ri", "Ro", "Ru")(s),
     "gru": lambda s: {name: s.token(s.n) for name in "zr"} | recurrent("Rz", "Rr", "Ru")(s) | {"bias": s.param(s.n)},
@@ -160,6 +171,28 @@ def test_softmax_attention_is_torchs():
         return y.transpose(1, 2), (signals["k"], u)
 
     compare("softmax_attention", reference)
+
+
+def test_alibi_is_torchs_attention_with_a_bias():
+    def reference(signals, u):
+        q, k, v = (x.transpose(1, 2) for x in (signals["q"], signals["k"], u))
+        distance = torch.arange(T)[:, None] - torch.arange(T)
+        bias = -signals["slope"][:, None, None] * distance
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=torch.where(distance >= 0, bias, -math.inf), scale=1.0)
+        return y.transpose(1, 2), (signals["k"], u, bias[:, -1].T.expand(B, T, H))
+
+    compare("alibi", reference)
+
+
+def test_short_convolution_is_torchs():
+    def reference(signals, u):
+        def channel(u):  # [B, H, T]
+            return F.conv1d(u, signals["w"].flip(-1)[:, None], padding=N - 1, groups=H)[..., :T].mT
+
+        y = torch.stack([channel(u[..., p].mT) for p in range(P)], -1)
+        return y, u[:, -N:].flip(1).transpose(1, 2)
+
+    compare("short_convolution", reference)
 
 
 def torch_layer(make, n, inputs, recurrent_weights, bias=None):
@@ -453,6 +486,57 @@ def test_deltaproduct_is_transformers_on_micro_steps(delta_rule):
     compare("deltaproduct", reference, FP32)
 
 
+@pytest.mark.parametrize("form", ["chunk", "recurrent"])
+def test_kda_is_transformers(form):
+    kimi = pytest.importorskip("transformers.models.kimi_linear.modeling_kimi_linear")
+
+    def reference(signals, u):
+        q, k, g, beta, v = (x.float() for x in (*(signals[key] for key in ("q", "k", "g", "beta")), u))
+        rule = getattr(kimi, f"{form}_kimi_delta_attention")
+        q = q * math.sqrt(N)  # theirs divides q by the root of its size
+        return rule(q, k, v, g=g, beta=beta, initial_state=None, output_final_state=True)
+
+    compare("kda", reference, FP32)
+
+
+def test_rglru_is_transformers():
+    gemma = pytest.importorskip("transformers.models.recurrent_gemma.modeling_recurrent_gemma")
+
+    def reference(signals, u):
+        a, i, u = (x.flatten(2).float() for x in (signals["g"].exp(), signals["i"], u))
+        drive = gemma.SqrtBoundDerivative.apply(1 - a**2) * (i * u)
+        never = torch.zeros(B, T, 1, dtype=torch.bool)
+        y, state = gemma.RecurrentGemmaRglru._rnn_scan(None, drive, a, never, None)
+        return y.unflatten(2, (H, N)), state.unflatten(1, (H, N))[..., None]
+
+    compare("rglru", reference, FP32)
+
+
+def test_rwkv4_is_transformers():
+    rwkv = pytest.importorskip("transformers.models.rwkv.modeling_rwkv")
+
+    def reference(signals, u):
+        k, w, bonus, v = (x.float() for x in (*(signals[key] for key in ("k", "w", "bonus")), u[..., 0]))
+        y, (num, den, top) = rwkv.rwkv_linear_attention_cpu((-w).log(), bonus, k, v, return_state=True)
+        return y[..., None], (torch.stack([num, den], -1) * top.exp()[..., None])[:, :, None]
+
+    compare("rwkv4", reference, FP32, u=Sizes().token(1))  # its heads are channels: p = 1
+
+
+def test_mlstm_is_transformers():
+    xlstm = pytest.importorskip("transformers.models.xlstm.modeling_xlstm")
+
+    def reference(signals, u):
+        q, k, i, v = (x.float().transpose(1, 2) for x in (*(signals[key] for key in "qki"), u))
+        gate = (signals["f"] - (-torch.expm1(signals["f"])).log()).float().transpose(1, 2)  # before the log sigmoid
+        q = q * math.sqrt(N)  # theirs divides q by the root of its size
+        run = xlstm.mlstm_recurrent_sequence_native
+        y, (C, n, m) = run(q, k, v, i, gate, return_last_states=True)
+        return y.transpose(1, 2), torch.cat([C, n[..., None]], -1) * m.exp()[..., None]
+
+    compare("mlstm", reference, FP32)
+
+
 # --- closed forms, where nobody ships an independent implementation --------------------------------------------------
 
 
@@ -532,6 +616,10 @@ def test_layout_and_precision(name):
         "elman": (B, 3, N, 1),
         "lstm": (B, 3, N, 1),
         "gru": (B, 3, N, 1),
+        "alibi": (B, T, 3, N),
+        "rglru": (B, 3, N, 1),
+        "rwkv4": (B, 3, 1, P + 1),
+        "mlstm": (B, 3, N, P + 1),
     }.get(name, (B, 3, N, P))
     assert first.dtype == (torch.complex128 if name == "s4d" else torch.float64)
 
@@ -551,7 +639,8 @@ def test_causality(name):
 
 
 @pytest.mark.parametrize(
-    "name, decay", [("retnet", "log_gamma"), ("gla", "g"), ("gated_deltanet", "g"), ("rwkv6", "w")]
+    "name, decay",
+    [("retnet", "log_gamma"), ("gla", "g"), ("gated_deltanet", "g"), ("rwkv6", "w"), ("kda", "g"), ("rglru", "g")],
 )
 def test_a_log_decay_of_minus_infinity_forgets_everything(name, decay):
     sizes = Sizes()

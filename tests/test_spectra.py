@@ -39,7 +39,8 @@ from helpers import generator
 
 NUMERICAL = 1e-4  # of eigenvalues of a defective matrix of size <= 4, by a solver
 FEEDBACK = ("elman", "gru", "lstm")
-LINEAR = [name for name in dsf.architectures() if name not in (*FEEDBACK, "softmax_attention")]
+INFINITE = ("alibi", "softmax_attention")
+LINEAR = [name for name in dsf.architectures() if name not in (*FEEDBACK, *INFINITE)]
 
 
 def system_of(name, n=3, seed=0, **more):
@@ -73,9 +74,13 @@ def test_infinite_features_are_said():
     assert found.parts == (Interval(1, 1),) and "infinitely many features" in found.subject
     _, system = system_of("softmax_attention")
     assert dsf.spectrum(system).parts == (Interval(1, 1),) and "infinitely many" in dsf.spectrum(system).subject
+    _, system = system_of("alibi")
+    found = dsf.spectrum(system)
+    ends = torch.exp(-system.signals["slope"]).sort().values.tolist()
+    assert found.parts == (Interval(*ends),) and "infinitely many" in found.subject and "exact" in found.how[0]
 
 
-@pytest.mark.parametrize("name", [*LINEAR, "softmax_attention"])
+@pytest.mark.parametrize("name", [*LINEAR, *INFINITE])
 def test_plain_data(name):
     data = dsf.spectrum(dsf.architecture_named(name)).to_dict()
     assert json.loads(json.dumps(data, allow_nan=False)) == data

@@ -1,13 +1,13 @@
-"""What goes wrong when recurrences are taken out of transformers' models by hand; each trap once, with what dsf does."""
+"""What goes wrong when recurrences are taken out of transformers' models by hand; each trap, with what dsf does."""
 
 import importlib.util
 
 import pytest
 import torch
-from tiny_models import FAMILIES, VOCABULARY, example_tokens, tiny_model
 from torch import nn
 
 import dsf
+from tiny_models import FAMILIES, VOCABULARY, example_tokens, tiny_model
 
 transformers = pytest.importorskip("transformers")
 SAME = 1e-4
@@ -61,7 +61,9 @@ def test_3_in_float64_the_functions_still_compute_in_float32(name):
     conversion = dsf.convert(model, example_tokens())
     assert 1e-16 < max(conversion.errors.values()) < 1e-5
     put_back = conversion.module()
-    assert close(FAMILIES[name].logits(put_back, example_tokens()), FAMILIES[name].logits(model, example_tokens())) < SAME
+    assert (
+        close(FAMILIES[name].logits(put_back, example_tokens()), FAMILIES[name].logits(model, example_tokens())) < SAME
+    )
 
 
 @pytest.mark.parametrize("name", ["nemotron_h", "zamba2"])

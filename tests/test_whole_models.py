@@ -4,12 +4,12 @@ import inspect
 
 import pytest
 import torch
-from tiny_models import FAMILIES, example_tokens, tiny_model
 from torch import nn
 
 import dsf
 from dsf import I, LogDecay, System, Vector, architecture, decay, interception
 from dsf.edits import clamp, mute
+from tiny_models import FAMILIES, example_tokens, tiny_model
 
 TOKENS = example_tokens()
 
@@ -56,7 +56,9 @@ def test_a_function_that_changed_its_signature_is_refused_by_name(monkeypatch):
         return own(hidden_states, dt, A, B, C, chunk_size, **kwargs)
 
     monkeypatch.setattr(modeling, "mamba2_chunk_scan", mamba2_chunk_scan)
-    with pytest.raises(ValueError, match=r"mamba2_chunk_scan of backbone.layers.0.mixer \(Mamba2Mixer\) .*new parameter euler"):
+    with pytest.raises(
+        ValueError, match=r"mamba2_chunk_scan of backbone.layers.0.mixer \(Mamba2Mixer\) .*new parameter euler"
+    ):
         dsf.convert(tiny_model("mamba2"), TOKENS)
 
 
@@ -74,7 +76,9 @@ def test_bidirectional_attention_is_refused_in_a_sentence():
     transformers = pytest.importorskip("transformers")
     sizes = dict(vocab_size=128, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2)
     model = transformers.BertModel(transformers.BertConfig(**sizes)).eval()
-    with pytest.raises(ValueError, match=r"(?s)BertSelfAttention\) is bidirectional attention: a token sees those after it"):
+    with pytest.raises(
+        ValueError, match=r"(?s)BertSelfAttention\) is bidirectional attention: a token sees those after it"
+    ):
         dsf.convert(model, TOKENS)
 
 

@@ -14,7 +14,8 @@ from dsf.exact_eigenvalues import eigenvalues
 from dsf.features import Features
 
 from .recognition import parity
-from .report import STEPS, matrix_of, step_moduli
+from .measured import STEPS, measure
+from .report import all_inputs, matrix_of
 from .spectra import NotInvariant, Spectrum, spectrum
 from .verdicts import Verdict
 
@@ -62,16 +63,31 @@ def _of_spectrum(architecture: Architecture) -> Finding:
     return Finding("spectrum", "\n".join(lines), found.to_dict(), held, checked)
 
 
-def layer_findings(layer: ConvertedLayer, steps: int = STEPS) -> tuple[Finding, Finding]:
-    """Eigenvalues of a converted layer on its recorded input, and parity of its architecture."""
-    moduli = step_moduli(layer, steps)
-    of = matrix_of(layer.architecture.feedback)
-    text = f"|lambda| of {of} in [{moduli.min():.4g}, {moduli.max():.4g}] at {len(moduli)} of {layer.length} steps"
-    data = {"eigenvalues_of": of, "moduli": [moduli.min().item(), moduli.max().item()], "steps": len(moduli)}
-    error = layer.verify()
-    held, checked = error <= TOLERANCES[layer.output.dtype], f"the layer re-simulated, relative error {error:.1e}"
+def layer_findings(
+    layer: ConvertedLayer, steps: int = STEPS, verdict: Verdict | None = None
+) -> tuple[Finding, Finding]:
+    """Eigenvalues of a converted layer, over all inputs and on its recorded one, and parity of its architecture.
+
+    verdict: on parity, where it is known already.
+    """
+    m, of = measure(layer, steps), matrix_of(layer.architecture.feedback)
+    lo, hi = m.real or m.moduli
+    what = f"eigenvalues of {of}" if m.real else f"|lambda| of {of}"
+    parts, because = all_inputs(layer)
+    lines = [f"{what} in [{lo:.4g}, {hi:.4g}] at {m.steps} of {layer.length} steps of this text"]
+    lines.append(f"  all inputs  {' u '.join(parts) if parts else f'none: A_t is {because}'}")
+    lines += [f"  lemma       {how}" for how in (spectrum(layer.architecture).how if parts else ())]
+    data = {"eigenvalues_of": of, "all_inputs": parts and list(parts), "steps": m.steps}
+    data |= {"real": m.real and list(m.real), "moduli": list(m.moduli)}
+    error, allowed = layer.verify(), allowed_error(layer)
+    checked = f"the layer re-simulated, relative error {error:.1e}"
+    if layer.edits:
+        checked += f", of the edit: {', '.join(map(str, layer.edits))}"
     family = f"{layer.architecture.title} with some weights, not with these"
-    return Finding("spectrum", text, data, held, checked), _of_verdict(parity(layer), family)
+    return (
+        Finding("spectrum", "\n".join(lines), data, error <= allowed, checked),
+        _of_verdict(parity(layer) if verdict is None else verdict, family),
+    )
 
 
 def _of_verdict(verdict: Verdict, family: str | None = None) -> Finding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,11 +16,11 @@ from dsf.features import Features
 from dsf.reference import scan
 from dsf.sets import Interval, Polar, Set, hull
 
-from .subjects import hint
+from .subjects import PAST, hint, some_steps, steps_of
 
 GAUGE = "the state as the body writes it; a constant change of basis leaves the eigenvalues as they are"
 INVARIANT = ("const", "token")  # a change of basis T_t that depends on the past moves the eigenvalues of anything else
-STEPS = 64  # of a long trajectory, so many Jacobians are taken, evenly spaced
+STEPS = 64  # of a long trajectory or a converted layer's input, so many steps are looked at, evenly spaced
 
 
 class NotInvariant(ValueError):
@@ -75,8 +75,8 @@ def spectrum(x: Any, u: torch.Tensor | None = None, split: int = 1) -> Spectrum:
     """The set in which the eigenvalues of A_t lie.
 
     An Architecture: over ALL inputs, by the lemmas of dsf.enclosures. A System: of its numbers, exact where the
-    structure knows them. A Feedback system with its drive u, or a converted layer: of the Jacobian of (x, y) along the
-    trajectory. split > 1 cuts bounded scalar domains into so many pieces, which tightens repeated signals.
+    structure knows them. A converted layer: the same, at up to 64 steps of its input. A Feedback system with its drive
+    u, or a layer of one: of the Jacobian of (x, y) along the trajectory. split > 1 cuts bounded scalar domains into so many pieces, which tightens repeated signals.
 
     Raises NotInvariant (a ValueError) for operators that are functions of a window, a prefix or the state: a change of
     basis moves their eigenvalues at will; TypeError for anything else.
@@ -86,8 +86,7 @@ def spectrum(x: Any, u: torch.Tensor | None = None, split: int = 1) -> Spectrum:
     ([0, 1],)
     """
     if hasattr(x, "architecture") and hasattr(x, "drive"):  # a converted layer: its system along its own input
-        system = x.system
-        return _of_trajectory(system, x.drive, x.state) if isinstance(system, Feedback) else _of_system(system)
+        return _of_trajectory(x.system, x.drive, x.state) if x.architecture.feedback else _of_layer(x)
     if isinstance(x, Architecture):
         return _of_architecture(x, split)
     if isinstance(x, Feedback):
@@ -119,7 +118,7 @@ def _of_architecture(a: Architecture, split: int) -> Spectrum:
 def _refuse(title: str, dependence: str) -> None:
     if dependence in INVARIANT:
         return
-    of = {"window": "the last tokens", "prefix": "all tokens so far", "state": "the state"}[dependence]
+    of = PAST[dependence]
     remedy = "; the Jacobian along a trajectory is: spectrum(system, u)" if dependence == "state" else ""
     raise NotInvariant(f"A_t of {title} is a function of {of}, so its eigenvalues are no invariant of the map{remedy}")
 
@@ -158,12 +157,21 @@ def _of_system(s: System) -> Spectrum:
     return Spectrum(_enclosing(values), subject, (how,), gauge, dependence, values)
 
 
+def _of_layer(layer: Any) -> Spectrum:
+    """Of its numbers at some steps: those of all steps and heads can be larger than the model."""
+    chosen = some_steps(layer.length, STEPS)
+    found = _of_system(steps_of(layer, chosen))
+    if len(chosen) == layer.length:
+        return found
+    return replace(found, how=(*found.how, f"at {len(chosen)} of {layer.length} steps"))
+
+
 def _of_trajectory(f: Feedback, u: torch.Tensor, state: Any = None) -> Spectrum:
     """Jacobians at up to STEPS steps: the trajectory is run once, states kept only where they are needed."""
     T = u.shape[1]
     if T == 0:
         raise ValueError("a trajectory needs at least one step: u has T = 0")
-    chosen = torch.linspace(0, T - 1, min(T, STEPS)).round().long().tolist()
+    chosen = some_steps(T, STEPS)
     values, start = [], 0
     with torch.no_grad():
         for t in chosen:
@@ -185,16 +193,22 @@ def _enclosing(values: torch.Tensor) -> tuple[Set, ...]:
         raise ValueError("a spectrum needs at least one step, sequence and head: this system has none")
     if not torch.isfinite(z).all():
         raise ValueError("A_t holds NaN or infinity, so it has no eigenvalues")
-    slack = 1e3 * torch.finfo(z.dtype).eps
     parts: list[Set] = []
-    is_real = z.imag.abs() <= slack * z.abs().clamp(min=1) if z.is_complex() else torch.ones_like(z, dtype=torch.bool)
-    reals = (z.real if z.is_complex() else z)[is_real]
+    real = is_real(z)
+    reals = (z.real if z.is_complex() else z)[real]
     if reals.numel():
         parts.append(Interval(reals.min().item(), reals.max().item()))
-    others = z[~is_real].abs()
+    others = z[~real].abs()
     if others.numel():
         parts.append(Polar(Interval(others.min().item(), others.max().item())))
     return tuple(parts)
+
+
+def is_real(z: torch.Tensor) -> torch.Tensor:
+    """Which of these numbers are real, up to the rounding of a solver."""
+    if not z.is_complex():
+        return torch.ones_like(z, dtype=torch.bool)
+    return z.imag.abs() <= 1e3 * torch.finfo(z.dtype).eps * z.abs().clamp(min=1)
 
 
 def merged(parts: list[Set]) -> tuple[Set, ...]:

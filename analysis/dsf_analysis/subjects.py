@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from dsf import Architecture, Feedback, System
 from dsf.composites import Writes
+from dsf.converted_layer import ConvertedLayer
 from dsf.features import Features
 from dsf.tree import Node, leaves
 from dsf.values import Bound, MatrixBound, widest
+
+PAST = {"window": "the last tokens", "prefix": "all tokens so far", "state": "the state"}  # a dependence, in words
+
+
+def some_steps(length: int, most: int) -> list[int]:
+    """Up to `most` evenly spaced steps of a run, the first and the last among them."""
+    return torch.linspace(0, length - 1, min(length, most)).round().long().tolist()
+
+
+def steps_of(layer: ConvertedLayer, times: Sequence[int]) -> System:
+    """The system of a layer without feedback at some steps of its recorded input: that of all steps is never made."""
+    signals = layer.architecture.signals
+    some = {k: s if signals[k].const else s[:, list(times)] for k, s in layer.signals.items()}
+    system = layer.architecture(**some)
+    assert isinstance(system, System)
+    return system
 
 
 def subject_of(x: Any) -> Architecture | System:

@@ -86,5 +86,7 @@ def mpt(call: Call) -> Steps:
     mask, bias = a["attention_mask"], a["position_bias"]
     seen = sight(None if mask is None else ~mask, q.shape[1], k.shape[1], call.where)
     slopes = None if bias is None or bias.shape[-1] < 2 else bias[:, -1, -1] - bias[:, -1, -2]
-    y, _ = yield attention_core(q * module.softmax_scale, k, u, Scores(seen.window, seen.valid, None, None, None, slopes))
+    y, _ = yield attention_core(
+        q * module.softmax_scale, k, u, Scores(seen.window, seen.valid, None, None, None, slopes)
+    )
     return module.out_proj(y.flatten(2).to(a["hidden_states"].dtype)), None

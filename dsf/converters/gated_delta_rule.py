@@ -2,8 +2,8 @@
 
     x_t = e^{g_t} (I - beta_t k_t k_t^T) x_{t-1} + beta_t k_t u_t^T      y_t = q_t^T x_t / sqrt(n)
 
-q and k are normalised inside, by sqrt(|k|^2 + epsilon), so that |k| <= 1 and not = 1. Groups of heads share q and k. Where
-beta lies is read off the model: sigmoid gives [0, 1], twice a sigmoid [0, 2] and with it negative eigenvalues.
+q and k are normalised inside, by sqrt(|k|^2 + epsilon), so that |k| <= 1 and not = 1. Groups of heads share q and k.
+Where beta lies is read off the model: sigmoid gives [0, 1], twice a sigmoid [0, 2] and with it negative eigenvalues.
 """
 
 from __future__ import annotations

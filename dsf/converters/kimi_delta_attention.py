@@ -1,6 +1,6 @@
 """Kimi Delta Attention, as transformers calls it: a decay per channel, and THEN the reflection.
 
-    x_t = (I - beta_t k_t k_t^T) diag(e^{g_t}) x_{t-1} + beta_t k_t u_t^T      y_t = q_t^T x_t / sqrt(n)
+x_t = (I - beta_t k_t k_t^T) diag(e^{g_t}) x_{t-1} + beta_t k_t u_t^T      y_t = q_t^T x_t / sqrt(n)
 """
 
 from __future__ import annotations

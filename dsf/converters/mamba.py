@@ -2,8 +2,9 @@
 
     x_t = diag(e^{dt_t A}) x_{t-1} + dt_t B_t u_t      y_t = C_t^T x_t + D u_t      dt = softplus(dt + bias)
 
-B is Euler's (dt B), not a zero-order hold's. u, B, C and dt come after the short convolution; y silu(z) follows inside the
-function. Continued from a cache, transformers restarts a chunk of several tokens at zero; here the state goes on.
+B is Euler's (dt B), not a zero-order hold's. u, B, C and dt come after the short convolution; y silu(z) follows
+inside the function. Continued from a cache, transformers restarts a chunk of several tokens at zero; here the state
+goes on.
 """
 
 from __future__ import annotations

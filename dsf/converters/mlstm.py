@@ -2,7 +2,8 @@
 
     x_t = sigmoid(f_t) x_{t-1} + e^{i_t} k_t u_t^T      y_t = q_t^T x_t / max(|q_t^T n_t|, 1)      n: x driven by ones
 
-transformers keeps x and n divided by e^m, m_t = max(log sigmoid(f_t) + m_{t-1}, i_t), and adds 1e-6 to that denominator.
+transformers keeps x and n divided by e^m, m_t = max(log sigmoid(f_t) + m_{t-1}, i_t), and adds 1e-6 to that
+denominator.
 """
 
 from __future__ import annotations

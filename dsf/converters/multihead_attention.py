@@ -1,7 +1,7 @@
 """torch.nn.MultiheadAttention, and with it TransformerEncoderLayer, where the mask is causal.
 
-Its mask may be bool (True: not seen) or float (added); padding comes as key_padding_mask. It returns no weights: dsf never
-forms them.
+Its mask may be bool (True: not seen) or float (added); padding comes as key_padding_mask. It returns no weights: dsf
+never forms them.
 """
 
 from __future__ import annotations
@@ -21,14 +21,18 @@ def check(call: Call) -> None:
     """Causal self-attention in the form of a recurrence; Declined says why not."""
     module, a = call.module, call.arguments
     if module.training and module.dropout:
-        raise ConversionError(f"{call.where} drops attention weights at random (dropout {module.dropout}): call .eval()")
+        raise ConversionError(
+            f"{call.where} drops attention weights at random (dropout {module.dropout}): call .eval()"
+        )
     if module.bias_k is not None or module.add_zero_attn:
         raise Declined(f"{call.where} adds keys of its own (add_bias_kv, add_zero_attn), which dsf does not write")
     for name in ("query", "key", "value"):
         if not torch.isfinite(a[name]).all():
             raise ConversionError(f"the {name} of {call.where} holds NaN or infinity")
     if _time(call, "query") != _time(call, "key"):
-        raise Declined(f"{call.where} is cross-attention: its keys are no part of the sequence that its queries run along")
+        raise Declined(
+            f"{call.where} is cross-attention: its keys are no part of the sequence that its queries run along"
+        )
     _scores(call)
 
 

@@ -155,12 +155,19 @@ def parts(call: Call) -> Iterator[tuple[str, Call, Callable[[Call], Steps]]]:
             y, last = _alone(module, layer, x, states)
         for d, out in enumerate(y.chunk(directions, -1)):
             weights = {k: w.detach().clone() for k, w in _weights(module, layer, d).items()}
-            alone = {"input": x, "state": None if states is None else tuple(h[d] for h in states), "weights": weights, "reverse": d == 1}
+            alone = {
+                "input": x,
+                "state": None if states is None else tuple(h[d] for h in states),
+                "weights": weights,
+                "reverse": d == 1,
+            }
             yield _part(layer, d), replace(call, arguments=alone, output=(out, *(h[d] for h in last))), _one
         x = y
 
 
-@converter(nn.LSTM, nn.GRU, nn.RNN, check=check, parts=parts, families=("torch.nn.LSTM", "torch.nn.GRU", "torch.nn.RNN"))
+@converter(
+    nn.LSTM, nn.GRU, nn.RNN, check=check, parts=parts, families=("torch.nn.LSTM", "torch.nn.GRU", "torch.nn.RNN")
+)
 def recurrent(call: Call) -> Steps:
     """nn.LSTM, also with proj_size (exactly an LSTM with recurrent weights R P, followed by P), nn.GRU, nn.RNN."""
     module, y = call.module, call.arguments["input"]

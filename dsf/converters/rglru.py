@@ -2,8 +2,8 @@
 
     x_t = diag(a_t) x_{t-1} + diag(sqrt(1 - a_t^2) i_t) u_t      y_t = x_t      a_t = e^{g_t}
 
-g = -8 r softplus(Lambda), r and i sigmoids. Where a document begins (position 0) the model sets a to 0 and the multiplier
-to 1: that is g = -oo. It keeps its state in an attribute of the module, not in a cache.
+g = -8 r softplus(Lambda), r and i sigmoids. Where a document begins (position 0) the model sets a to 0 and the
+multiplier to 1: that is g = -oo. It keeps its state in an attribute of the module, not in a cache.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def attention(call: Call) -> Steps:
     if a["state"] is not None:
         num, den, m = a["state"]
         state = torch.stack([num, den], -1)[:, :, None] * m.exp()[..., None, None]
-    signals = dict(k=k[..., None], w=decay, bonus=bonus)
+    signals = dict(k=k, w=decay, bonus=bonus)
     y, x = yield Core(architecture_named("rwkv4"), signals, wide(a["value"])[..., None], state)
     y = y[..., 0].to(a["key"].dtype)
     if a["state"] is None and not a["return_state"]:

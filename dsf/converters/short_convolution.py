@@ -37,7 +37,9 @@ def _finished(call: Call, y: torch.Tensor) -> Any:
 
 @tap(
     "causal_conv1d_fn",
-    **dict(check=refuse_packed, parameters="hidden_states weight bias? activation? seq_idx?", stage=True, families=FAMILIES),
+    **dict(
+        check=refuse_packed, parameters="hidden_states weight bias? activation? seq_idx?", stage=True, families=FAMILIES
+    ),
 )
 def convolution(call: Call) -> Steps:
     """hidden_states [B, C, T] -> y [B, C, T]."""

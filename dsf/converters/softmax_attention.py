@@ -2,9 +2,10 @@
 
     x_t = x_{t-1} + phi(k_t) u_t^T      y_t = phi(q_t)^T x_t / (phi(q_t)^T n_t)      phi(q)^T phi(k) = e^{q^T k}
 
-q comes scaled, q and k rotated (RoPE) by what stands before. A window is a register of the last tokens, padding is written
-with weight zero, sinks add a constant to the normaliser, a soft cap bends the scores, a relative bias (T5) reads positions.
-Grouped keys stay grouped. Attention that sees what comes after has no such form and is left as it is.
+q comes scaled, q and k rotated (RoPE) by what stands before. A window is a register of the last tokens, padding is
+written with weight zero, sinks add a constant to the normaliser, a soft cap bends the scores, a relative bias (T5)
+reads positions. Grouped keys stay grouped. Attention that sees what comes after has no such form and is left as it
+is.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ def check(call: Call) -> None:
     if a.get("dropout") and call.module.training:
         raise ConversionError(f"{call.where} drops attention weights at random (dropout {a['dropout']}): call .eval()")
     if a["query"].shape[2] > a["key"].shape[2]:
-        raise Declined(f"{call.where} is cross-attention: its keys are no part of the sequence that its queries run along")
+        raise Declined(
+            f"{call.where} is cross-attention: its keys are no part of the sequence that its queries run along"
+        )
     _scores(call)
 
 
@@ -79,7 +82,7 @@ def relative_table(bias: torch.Tensor, queries: int, keys: int, where: str) -> t
 
 @tap("eager_attention_forward", check=check, parameters=KNOWN, families=FAMILIES, alone=alone)
 def attention(call: Call) -> Steps:
-    """query [B, H, T, n], key [B, G, S, n], value [B, G, S, p] -> y [B, T, H, p] and no weights; S - T tokens came before."""
+    """query [B, H, T, n], key [B, G, S, n], value [B, G, S, p] -> y [B, T, H, p]; S - T keys came before."""
     a = call.arguments
     scaling = a.get("scaling")
     scaling = a["query"].shape[-1] ** -0.5 if scaling is None else scaling

@@ -1,0 +1,150 @@
+"""The rows of a report for the reader: cells of a table, lines of a card, a row of a CSV file, and what they mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from .report import LayerReport
+
+MATTERS = 100  # a control whose error is that many times larger has failed, as it should
+ROUNDING = 1e-7  # of float32: errors below count as this
+
+
+def header(rows: Sequence[LayerReport]) -> tuple[str, ...]:
+    """The header of `cells`, each in two lines."""
+    zeroed = f"error, state\nzeroed each {rows[0].reset_every}"
+    sets = "eigenvalues:\nall inputs", "\nthis text"
+    return (
+        "layer",
+        "architecture",
+        "A_t",
+        "heads\nx n x p",
+        *sets,
+        "time const.:\nslow, median",
+        "parity",
+        "error",
+        zeroed,
+    )
+
+
+def cells(row: LayerReport) -> tuple[str, ...]:
+    """One row of a table."""
+    what = row.structure.split(" ")[0].rstrip(",") + " of y_{t-1}" * row.feedback
+    return (
+        *(row.path, row.title, what, size(row), over_all_inputs(row), on_this_text(row), times(row)),
+        *(row.parity.word, f"{row.error:.1e}", "-" if row.control is None else f"{row.control:.1e}"),
+    )
+
+
+def lines(row: LayerReport) -> list[str]:
+    """The same as a card, for a narrow terminal."""
+    heads, n = f"{row.heads} head{'s' * (row.heads != 1)}", "oo" if row.infinite else row.state_size
+    keys = f" (keys of {row.state_size})" * row.infinite
+    control = "" if row.control is None else f"; {row.control:.1e} with the state zeroed every {row.reset_every} tokens"
+    return [
+        row.path,
+        f"  {row.title}",
+        f"  A_t          {row.structure}{', reads y_{t-1}' * row.feedback}; {heads}, n = {n}{keys}, p = {row.channels}",
+        f"  eigenvalues  all inputs: {over_all_inputs(row)}; this text: {on_this_text(row)}",
+        f"  time consts  {times(row)}{'' if row.register else ' tokens (slowest head, median)'}",
+        f"  parity       {row.parity.word}, as a family",
+        f"  error        {row.error:.1e}{control}",
+    ]
+
+
+def csv_row(row: LayerReport) -> dict[str, Any]:
+    """One row of a CSV file, numbers in full."""
+    m = row.measured
+    real = m.real or (None, None)
+    return {
+        **{"model": row.model, "layer": row.path, "architecture": row.title, "structure": row.structure},
+        **{"heads": row.heads, "n": "inf" if row.infinite else row.state_size, "p": row.channels, "tokens": row.length},
+        **{"all_inputs": over_all_inputs(row), "eigenvalues_of": row.matrix, "steps": m.steps},
+        **{"real_min": real[0], "real_max": real[1], "modulus_min": m.moduli[0], "modulus_max": m.moduli[1]},
+        **{"time_constant_slowest": m.slowest, "time_constant_median": m.median, "register": row.register},
+        **{"parity": row.parity.word, "error": row.error, "control": row.control, "reset_every": row.reset_every},
+    }
+
+
+def size(row: LayerReport) -> str:
+    """Heads x n x p."""
+    return f"{row.heads} x {'oo' if row.infinite else row.state_size} x {row.channels}"
+
+
+def over_all_inputs(row: LayerReport) -> str:
+    """Where the eigenvalues lie over all inputs."""
+    return row.because if row.all_inputs is None else " u ".join(row.all_inputs)
+
+
+def on_this_text(row: LayerReport) -> str:
+    """The real range where all are real, else the moduli."""
+    lo, hi = row.measured.real or row.measured.moduli
+    both = f"[{lo:.3g}, {hi:.3g}]"
+    return both if row.measured.real else f"|z| in {both}"
+
+
+def times(row: LayerReport) -> str:
+    """Time constants in tokens, or that a register forgets all at once."""
+    if row.register:
+        return f"register of {row.register}"
+    found = [_tokens(t) for t in (row.measured.slowest, row.measured.median)]
+    return found[0] if found[0] == found[1] == NO_DECAY else ", ".join(found)
+
+
+NO_DECAY = "no decay"
+
+
+def _tokens(t: float) -> str:
+    return NO_DECAY if not math.isfinite(t) else f"{t:,.0f}" if t >= 100 else f"{t:.3g}"
+
+
+def closing_words(rows: Sequence[LayerReport]) -> str:
+    """What the rows mean, in a few sentences: of what was measured, and of nothing else."""
+    of = f"of {len({row.model for row in rows})} models" if len({row.model for row in rows}) > 1 else "of this model"
+    feedback, plain = [row for row in rows if row.feedback], [row for row in rows if not row.feedback]
+    matrices = ["A_t"] * bool(plain) + ["the Jacobian of (x, y), where A_t reads y_{t-1},"] * bool(feedback)
+    words = [
+        f"dsf runs {len(rows)} layer{'s' * (len(rows) > 1)} {of} as x_t = A_t x_{{t-1}} + B_t u_t "
+        f"and reproduces the module's own numbers to {max(row.error for row in rows):.0e}.",
+        _memory(rows),
+        f"Eigenvalues on this text are those of {' and '.join(matrices)} at {max(row.measured.steps for row in rows)} steps.",
+    ]
+    negative = [row for row in rows if row.measured.real and row.measured.real[0] < -1e-6]
+    if negative:
+        least = min(negative, key=lambda row: row.measured.real or (0.0, 0.0))
+        words.append(f"{_counted(negative, rows)} negative ones on it, down to {_named(least, rows)}.")
+    if any(row.measured.moduli[1] >= 1 for row in feedback):
+        words.append("A modulus of 1 or more at a step is no instability over many.")
+    if any(row.infinite for row in rows):
+        words.append(
+            "On the infinitely many features of softmax attention nothing is forgotten but by a window or a decay."
+        )
+    words.append("Parity is a statement on the architecture with some weights, not with these.")
+    return " ".join(words)
+
+
+def _counted(some: Sequence[LayerReport], rows: Sequence[LayerReport]) -> str:
+    return f"{len(some)} of {len(rows)} layers have" if len(rows) > 1 else "It has"
+
+
+def _named(row: LayerReport, rows: Sequence[LayerReport]) -> str:
+    of = f" of {row.model}" if len({r.model for r in rows}) > 1 else ""
+    assert row.measured.real is not None
+    return f"{row.measured.real[0]:.3g} in {row.path}{of}"
+
+
+def _memory(rows: Sequence[LayerReport]) -> str:
+    known = [row for row in rows if row.control is not None]
+    if not known:
+        return "The text is too short for the control, which zeroes the state now and then."
+    controls = [row.control or 0.0 for row in known]
+    least, most = f"{min(controls):.1g}", f"{max(controls):.1g}"
+    between = least if least == most else f"{least} to {most}"
+    said = f"With the state zeroed every {known[0].reset_every} tokens the errors are {between}"
+    kept = [row for row in known if (row.control or 0.0) < MATTERS * max(row.error, ROUNDING)]
+    if kept:
+        names = ", ".join(row.path for row in kept[:3]) + (f" and {len(kept) - 3} more" if len(kept) > 3 else "")
+        return f"{said}: {names} hardly change{'s' * (len(kept) == 1)}, and carr{'ies' if len(kept) == 1 else 'y'} next to nothing."
+    return f"{said}: what the state carries is needed."
