@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from . import features
-from .converter_tools import wide
+from .converter_tools import grouped, wide
 from .cores import Core
 from .definition import Architecture, architecture
 from .domains import LogDecay, Param, Positive, Scalar, Shared, Vector
@@ -41,15 +41,15 @@ class Scores:
 def attention_core(q: torch.Tensor, k: torch.Tensor, u: torch.Tensor, scores: Scores) -> Core:
     """q [B, T, H, n], k [B, S, G, n], u [B, S, G, p]: the first S - T keys came before, and are the initial state."""
     keys, heads, groups = k.shape[1], q.shape[2], k.shape[2]
-    past = keys - q.shape[1]
+    past, shared = keys - q.shape[1], groups if groups < heads else 0
     q, k, u = wide(q), wide(k), wide(u).repeat_interleave(heads // groups, 2)
     if scores.table is not None:
         q, k = _with_positions(q, past), _with_positions(k, 0)
     optional = tuple(name for name, x in _optional(scores).items() if x is not None)
     if scores.table is None:
-        arch = _without_table(groups, scores.window, scores.cap, optional)
+        arch = _without_table(shared, scores.window, scores.cap, optional)
     else:
-        arch = attention_architecture(groups, scores.window, scores.cap, optional, _shortened(wide(scores.table)))
+        arch = attention_architecture(shared, scores.window, scores.cap, optional, _shortened(wide(scores.table)))
     written = None if scores.valid is None else torch.where(scores.valid, 0.0, -torch.inf).to(q.dtype)
     signals = dict(q=q, k=k[:, past:])
     if written is not None:
@@ -68,13 +68,13 @@ def _optional(scores: Scores) -> dict[str, torch.Tensor | None]:
 
 
 def attention_architecture(
-    groups: int = 1,
+    groups: int = 0,
     window: int | None = None,
     cap: float | None = None,
     optional: Sequence[str] = (),
     table: Any = None,
 ) -> Architecture:
-    """Softmax attention with grouped keys, and what a model adds: a window, a cap, a table of biases, more signals.
+    """Softmax attention, and what a model adds: groups of heads with one key, a window, a cap, a table of biases.
 
     optional: among written (log weight of each token, -oo for padding), slope (ALiBi), sink. table [H, ages]: numbers.
 
@@ -82,7 +82,7 @@ def attention_architecture(
     Shift(by=1, slots=8)
     """
     domains = dict(
-        q=Vector, k=Shared(Vector, groups), written=Shared(LogDecay), slope=Param(Positive), sink=Param(Scalar)
+        q=Vector, k=grouped(Vector, groups), written=Shared(LogDecay), slope=Param(Positive), sink=Param(Scalar)
     )
     wanted = {name: d for name, d in domains.items() if name in ("q", "k", *optional)}
     table = None if table is None else torch.as_tensor(table)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .domains import Domain
+from .domains import Domain, Shared
 from .recording import Call, ConversionError
 
 PACKED = ("cu_seqlens", "cu_seq_lens_q", "cu_seq_lens_k", "seq_idx")  # several documents in one row
@@ -28,6 +28,11 @@ def found_domain(call: Call, argument: str, kind: Domain, within: Domain | None 
     if within is not None and within.contains(call.arguments[argument].detach()):
         return within
     return kind
+
+
+def grouped(domain: Any, groups: int, heads: int = 0) -> Any:
+    """The domain of a signal that groups of heads share; the domain itself where each head has its own."""
+    return domain if groups in (0, heads) else Shared(domain, groups)
 
 
 def refuse_packed(call: Call) -> None:

@@ -13,7 +13,6 @@ from .operators import Identity, Operator, Scaled, Shift, matrix_product
 from .tree import Node
 from .values import Log, is_one, times
 
-
 DYNAMICS = "with A = I, decay(g) * I, Shift(slots=W) or decay(g) * Shift(slots=W)"  # what may stand beside them
 
 

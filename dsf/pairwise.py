@@ -1,6 +1,6 @@
 """Systems of infinite features, pair by pair: the state is the past itself, and no phi is ever formed.
 
-    y_t = sum_s e^{w_s + g_{s+1} + ... + g_t + log_kernel(q_t, k_s)} u_s      over s <= t; a window W: over t - W < s <= t
+    y_t = sum_s e^{w_s + g_{s+1} + ... + g_t + log_kernel(q_t, k_s)} u_s      over s <= t; a window W: t - W < s <= t
     normalised: divided by the same with u = 1, plus e^sink; where nothing is seen (every weight is 0), y_t = 0
 
 Blocks of queries, so that no matrix of all pairs is held, nor kept for the gradient: there a block is computed again.
@@ -99,7 +99,7 @@ def _segments(g: torch.Tensor, C: int, S: int) -> torch.Tensor:
 
 
 def _decayed(w: torch.Tensor, g: torch.Tensor, start: int, stop: int) -> torch.Tensor:
-    """w [B, H, S] after the decays g of the steps start..stop-1: of what is older all of them, of the rest what follows."""
+    """w [B, H, S] after the decays of the steps start..stop-1: for what is older all of them, else those that follow."""
     left = torch.arange(stop - start, -1, -1, device=g.device)
     sums = torch.where(left > 0, g * left, 0) if g.shape[-1] == 1 else F.pad(_from_the_end(g), (0, 1))
     return torch.cat([w[..., :start] + sums[..., :1], w[..., start:stop] + sums[..., 1:], w[..., stop:]], -1)

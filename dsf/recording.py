@@ -112,7 +112,7 @@ class Recorder:
                 ranges = {k: r for k, x in arguments.items() if (r := self.ranges.of(x)) is not None}
                 self._begun[path] = Call(path, module, self._copied(arguments), ranges=ranges)
             except Declined as why:
-                self.declined[path] = str(why)
+                self._decline(path, why)
 
         return hook
 
@@ -134,13 +134,16 @@ class Recorder:
                 if found.check is not None:
                     found.check(call)
             except Declined as why:
-                self.declined[path] = str(why)
+                self._decline(path, why)
                 return function(*args, **kwargs)
             ranges = {k: r for k, x in arguments.items() if (r := self.ranges.of(x)) is not None}
             call = replace(call, arguments=self._copied(arguments), ranges=ranges)
             output = found.alone(function, arguments) if found.alone else function(*args, **kwargs)
             self.calls.append(replace(call, output=self._copied(output)))
         return output
+
+    def _decline(self, path: str, why: Declined) -> None:
+        self.declined[path] = str(why).removeprefix(f"{path} ")  # the path stands before it already
 
     def _copied(self, x: Any) -> Any:
         """Copies: the model may go on to change these tensors in place (x += residual). One tensor is copied once."""

@@ -28,8 +28,8 @@ def simulate(
 
     u [B, T, H, p] (B an operator: [B, T, H, m]; J micro-steps: [B, T, H, J, p]). Returns y [B, T, H, p] and the final
     state, which continues the run: x [B, H, n, p] (p + 1 channels if normalised; complex where A is; fp32 for half
-    precision), feedback (x, y), bidirectional None; infinite features the past (k, u), or (k, u, w) with the log weights
-    of its tokens, where there are any (see dsf.reference.scan).
+    precision), feedback (x, y), bidirectional None; infinite features the past (k, u), or (k, u, w) with the log
+    weights of its tokens, where there are any (see dsf.reference.scan).
 
     backend: "auto", "reference", or the name of a kernel. Raises ValueError where sizes, dtypes, devices or the state
     do not fit, or where the kernel of that name declines; TypeError for what is no system or no tensor.

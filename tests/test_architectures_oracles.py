@@ -219,7 +219,7 @@ def test_samples_are_repeatable():
 
 
 def test_the_order_of_decay_and_reflection_matters():
-    """Kimi delta attention decays first; where all channels decay alike, the two orders agree, and no test would tell."""
+    """Kimi delta attention decays first; where all channels decay alike, the two orders agree, and no test can tell."""
 
     @dsf.architecture("Kimi delta attention, in the other order", register=False)
     def swapped(q=dsf.Vector, k=dsf.Unit, beta=dsf.Gate, g=dsf.Vector(-math.inf, 0)):

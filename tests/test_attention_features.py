@@ -11,8 +11,22 @@ import torch
 from torch.nn import functional as F
 
 import dsf
-from dsf import I, LogDecay, Param, Positive, Scalar, Shared, Shift, System, Vector, architecture, decay, features
-from dsf import normalised, pairwise
+from dsf import (
+    I,
+    LogDecay,
+    Param,
+    Positive,
+    Scalar,
+    Shared,
+    Shift,
+    System,
+    Vector,
+    architecture,
+    decay,
+    features,
+    normalised,
+    pairwise,
+)
 from dsf.enclosures import NILPOTENT, enclose
 from dsf.exact_eigenvalues import eigenvalues
 from dsf.reference import scan
@@ -103,7 +117,7 @@ every = pytest.mark.parametrize("name", ALL)
 
 
 def draw(name, length=11, **more):
-    """Signals and drive of 4 heads; positions in the last entry of q and k; some decays and weights are exactly zero."""
+    """Signals and drive of 4 heads; positions in the last entry of q and k; some decays and weights are e^-oo."""
     arch = ALL[name]
     signals, u = sampled(arch, **({"length": length, "heads": 4, "n": 4, "p": 2, "ends": 0.0} | more))
     for key in signals.keys() & {"g", "w"}:

@@ -14,7 +14,8 @@ from helpers import assert_close, numbers, relative, sampled
 EXACT = 1e-10
 B, T, H, N = 2, 9, 2, 3
 ARCHITECTURES = dict(dsf.architectures())
-LINEAR = [name for name in ARCHITECTURES if name not in ("softmax_attention", "deltaproduct", "lstm", "elman", "gru")]
+OTHERS = "softmax_attention alibi deltaproduct mlstm rwkv4 lstm elman gru".split()  # no finite A, B, C, D of their own
+LINEAR = [name for name in ARCHITECTURES if name not in OTHERS]
 TIME_INVARIANT = ["s4d", "lssl"]
 
 

@@ -61,10 +61,12 @@ def positive(architecture):
 
 
 NAMED = {name: dsf.architecture_named(name) for name in ("linear_attention", "retnet", "mamba2")}
+ZOO_NORMALISED = {name: dsf.architecture_named(name) for name in ("mlstm", "rwkv4")}
 OWN = {"gated": gated, "gated_before": gated_before, "gated_steps": gated_steps}
 CHUNKED = (
     NAMED
     | {f"{name} normalised": positive(a).normalised() for name, a in NAMED.items()}
+    | ZOO_NORMALISED
     | OWN
     | {"floor": NAMED["retnet"].normalised(floor=1), "grouped": gated.with_domain(key=dsf.Shared(dsf.Vector, 2))}
 )
@@ -326,7 +328,7 @@ def test_the_kernel_of_every_architecture(name):
     )
 
 
-EXPECTED = dict.fromkeys(NAMED, "chunked_scalar")
+EXPECTED = dict.fromkeys(NAMED | ZOO_NORMALISED, "chunked_scalar")
 
 
 def _tuple(state):

@@ -63,6 +63,22 @@ def _of_spectrum(architecture: Architecture) -> Finding:
     return Finding("spectrum", "\n".join(lines), found.to_dict(), held, checked)
 
 
+def system_findings(system: System) -> tuple[Finding, Finding]:
+    """Spectrum and parity of a system of numbers."""
+    found = spectrum(system)
+    text = f"{' u '.join(map(repr, found.parts))}  ({found.subject})\n  how         {'; '.join(found.how)}"
+    rests = Finding("spectrum", text, found.to_dict(), None, "of numbers, not of a family")
+    return rests, _of_verdict(parity(system))
+
+
+def allowed_error(layer: ConvertedLayer) -> float:
+    """The error within which `dsf.convert` counts a layer as reproduced."""
+    dtype = layer.dtype
+    if layer.call.function is not None and dtype == torch.float64:
+        dtype = torch.float32  # functions of transformers cast to float32 inside, whatever the model is in
+    return TOLERANCES.get(dtype, 1e-4)
+
+
 def layer_findings(
     layer: ConvertedLayer, steps: int = STEPS, verdict: Verdict | None = None
 ) -> tuple[Finding, Finding]:

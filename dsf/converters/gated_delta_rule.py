@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import torch
 
-from dsf import Ball, Core, LogDecay, Scalar, Shared, Vector, architecture_named
+from dsf import Ball, Core, LogDecay, Scalar, Vector, architecture_named
 from dsf.converter_registry import tap
-from dsf.converter_tools import found_domain, refuse_packed, wide
+from dsf.converter_tools import found_domain, grouped, refuse_packed, wide
 from dsf.cores import Steps
 from dsf.recording import Call
 
@@ -36,8 +36,8 @@ def chunks(call: Call) -> Steps:
     unit = a["use_qk_l2norm_in_kernel"]
     if unit:
         q, k = normalised(q), normalised(k)
-    groups = q.shape[2]
-    domains = dict(q=Shared(Vector, groups), k=Shared(Ball if unit else Vector, groups))
+    groups, heads = q.shape[2], a["value"].shape[2]
+    domains = dict(q=grouped(Vector, groups, heads), k=grouped(Ball if unit else Vector, groups, heads))
     domains |= dict(beta=found_domain(call, "beta", Scalar), g=found_domain(call, "g", Scalar, within=LogDecay))
     signals = dict(q=q * q.shape[-1] ** -0.5, k=k, beta=wide(a["beta"]), g=wide(a["g"]))
     state = None if a["initial_state"] is None else wide(a["initial_state"])

@@ -11,9 +11,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from dsf import Core, Scalar, Shared, Vector, architecture_named, inf
+from dsf import Core, Scalar, Vector, architecture_named, inf
 from dsf.converter_registry import tap
-from dsf.converter_tools import gated, refuse_packed, wide
+from dsf.converter_tools import gated, grouped, refuse_packed, wide
 from dsf.cores import Steps
 from dsf.recording import Call, Declined
 
@@ -35,7 +35,7 @@ def _core(call: Call, u, dt, B, C, A, D, bias, limit: tuple[float, float], state
     dt = dt if bias is None else dt + bias.to(dt.dtype)
     least = 0.0 if call.arguments["dt_softplus"] else -inf
     dt = (F.softplus(dt) if call.arguments["dt_softplus"] else dt).clamp(*limit)
-    groups = Shared(Vector, B.shape[2])
+    groups = grouped(Vector, B.shape[2], u.shape[2])
     domains = dict(q=groups, k=groups, dt=Scalar(max(limit[0], least), limit[1]))
     skip = torch.zeros_like(A) if D is None else D
     signals = dict(q=wide(C), k=wide(B), dt=wide(dt), log_a=wide(-A).log(), d=wide(skip))

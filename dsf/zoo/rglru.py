@@ -2,8 +2,8 @@
 
     x_t = diag(e^{g_t}) x_{t-1} + diag(sqrt(1 - e^{2 g_t}) i_t) u_t      y_t = x_t      g_t <= 0, i_t in [0, 1]
 
-g = -8 r softplus(Lambda) with a gate r in [0, 1]; g = -oo is a reset, whose input passes as i u. The slope of the square
-root is bounded by 1000, as in the released model: at g = 0 it would be infinite. Source: de2024griffin.
+g = -8 r softplus(Lambda) with a gate r in [0, 1]; g = -oo is a reset, whose input passes as i u. The slope of the
+square root is bounded by 1000, as in the released model: at g = 0 it would be infinite. Source: de2024griffin.
 """
 
 import math

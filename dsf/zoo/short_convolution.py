@@ -2,8 +2,8 @@
 
     x_t = (u_t, u_{t-1}, ..., u_{t-K+1})      y_t = w^T x_t = sum_j w_j u_{t-j}      A = S, B = e_1
 
-K = n taps, a constant of the layer, the present token's first. A is nilpotent: all eigenvalues are 0. It stands before the
-recurrence in H3, Hyena, Mamba and DeltaNet, and alone in LFM2. Source: fu2023h3 (the shift state space).
+K = n taps, a constant of the layer, the present token's first. A is nilpotent: all eigenvalues are 0. It stands before
+the recurrence in H3, Hyena, Mamba and DeltaNet, and alone in LFM2. Source: fu2023h3 (the shift state space).
 """
 
 from typing import Any

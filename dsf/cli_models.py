@@ -1,0 +1,254 @@
+"""`dsf convert` and `dsf check` on trained models: opened, run on a text, converted, and each layer reported."""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from .cli_output import fail, fill, fits, print_json, table, tracked, working
+
+PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
+DTYPES = ("auto", "float32", "bfloat16", "float64")
+BYTES_PER_TOKEN = 16  # that are read of a file, to begin with
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A model of the command line, opened and converted on the beginning of a text."""
+
+    source: str
+    opened: Any
+    conversion: Any
+    text: str  # in words: the first 512 bytes of FILE
+
+    @property
+    def title(self) -> str:
+        """The model in words."""
+        size = f"{self.opened.parameters:,} parameters"
+        return f"{self.source} ({type(self.opened.module).__name__}, {size}) on {self.text}"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Neither warnings nor progress bars of torch and transformers, which would stand between ours."""
+    import os
+    import warnings
+
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if "transformers" in sys.modules:  # it has read the environment
+        from transformers.utils import logging
+
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def opened_model(source: str, dtype: str = "auto", layers: range | None = None) -> Any:
+    """The model of a folder, by dsf.checkpoints; a mistake in its name is told here."""
+    import dsf
+    from dsf import checkpoints
+
+    if dtype not in DTYPES:
+        fail(f"--dtype is one of {', '.join(DTYPES)}, got {dtype!r}")
+    if Path(source).is_file() and Path(source).suffix in PICKLES:
+        fail(f"{source} is a pickle, which can run code, and is not opened: save it as safetensors in a folder")
+    if not Path(source).exists() and source in dsf.architectures():
+        fail(f"{source} is an architecture, and a model's folder is needed here; try dsf show {source}")
+    with working(f"opening {source}"):
+        return checkpoints.open_model(source, dtype=dtype, layers=layers)
+
+
+def encoded(opened: Any, text: Path | None, length: int | None) -> tuple[Any, str]:
+    """The first `length` tokens [1, T] of a file (default: one of the standard library), and in words."""
+    if text is not None and not text.is_file():
+        fail(f"{text} is not a file: give a file to run the model on")
+    file = text or _default_text()
+    where = str(text) if text else "/".join(file.parts[-2:]) + " of the standard library"
+    size, whole = (length or 0) * (1 if opened.unit == "bytes" else BYTES_PER_TOKEN), file.stat().st_size
+    while True:
+        with file.open("rb") as stream:
+            data = stream.read(size if length else -1)
+        if not data:
+            fail(f"{where}: the text is empty: give at least one byte")
+        tokens = opened.encode(data, length)
+        if length is None or tokens.shape[1] >= length or size >= whole:
+            count = f"first {tokens.shape[1]:,}" if length else f"{tokens.shape[1]:,}"
+            return tokens, f"the {count} {opened.unit} of {where}"
+        size *= 4
+
+
+def converted(source: str, text: Path | None, length: int, dtype: str = "auto", layers: range | None = None) -> Converted:
+    """The model converted on a text."""
+    import dsf
+
+    opened = opened_model(source, dtype, layers)
+    tokens, words = encoded(opened, text, length)
+    name = type(opened.module).__name__
+    with working(f"running {name} on {tokens.shape[1]:,} {opened.unit}, and each of its layers again"):
+        conversion = dsf.convert(opened.module, opened.inputs(tokens), only=_only(opened.module, layers))
+    return Converted(source, opened, conversion, words)
+
+
+def _only(module: Any, layers: range | None) -> Any:
+    """Which modules --layers means: those whose path has one of its numbers first ("model.layers.3.mixer")."""
+    if layers is None:
+        return lambda path: True
+
+    def chosen(path: str) -> bool:
+        number = next((int(part) for part in path.split(".") if part.isdigit()), None)
+        return number in layers
+
+    return chosen
+
+
+def layer_range(text: str | None) -> range | None:
+    """ "0-3" as range(0, 4), "5" as range(5, 6)."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
+    first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+    if first > last:
+        fail(f"--layers is a number or a range, as in --layers 0-3; got {text!r}")
+    return range(first, last + 1)
+
+
+def convert_models(
+    models: Sequence[str], text: Path | None, length: int, dtype: str, layers: str | None,
+    save: Path | None, csv_file: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """One table of the layers of all models, and what it means."""
+    from dsf_analysis.report import layer_report
+
+    chosen, found = layer_range(layers), []
+    if csv_file is not None and not csv_file.parent.is_dir():
+        fail(f"--csv: {csv_file.parent} is not a folder")
+    for source in models:
+        one = converted(source, text, length, dtype, chosen)
+        many = one.conversion.layers.values()
+        what = f"{source}: eigenvalues at some steps, parity, and the control"
+        rows = [layer_report(layer, model=one.opened.name) for layer in tracked(many, what, len(many))]
+        if save is not None:
+            one.conversion.save(save if len(models) == 1 else save / one.opened.name)
+        found.append((one, rows))
+        one = many = None  # the recorded tensors of a model are not needed for the next
+    if csv_file is not None:
+        _write_csv(csv_file, [row for _, rows in found for row in rows])
+    if as_json:
+        return print_json({"models": [_document(one, rows) for one, rows in found]})
+    for line in _report(found):
+        typer.echo(line)
+    if save is not None:
+        typer.echo(f"Saved in {save}")
+    typer.echo(f"Next: dsf check {models[0]}")
+
+
+def _document(one: Converted, rows: list) -> dict[str, Any]:
+    about = {"model": one.source, "class": type(one.opened.module).__name__, "parameters": one.opened.parameters}
+    layers = [row.to_dict() for row in rows]
+    return about | {"text": one.text, "layers": layers, "unconverted": dict(one.conversion.unconverted)}
+
+
+def _report(found: list[tuple[Converted, list]]) -> Iterator[str]:
+    """Lines: a table where it fits the terminal, else a card per layer."""
+    from dsf_analysis.report_text import cells, closing_words, header, lines
+
+    every = [row for _, rows in found for row in rows]
+    several = len(found) > 1
+    yield from [] if several else [fill(found[0][0].title), ""]
+    wide = table(header(every), [(one.title * several, [cells(row) for row in rows]) for one, rows in found])
+    if fits(wide):
+        yield from wide
+    else:
+        for one, rows in found:
+            yield from [fill(one.title), ""] if several else []
+            yield "\n\n".join("\n".join(fill(line, " " * 15) for line in lines(row)) for row in rows)
+    yield ""
+    for one, _ in found:
+        for path, why in one.conversion.unconverted.items():
+            yield fill(f"not converted: {f'{one.opened.name}: ' * several}{path}: {why}", "  ")
+    yield fill(closing_words(every))
+
+
+def _write_csv(file: Path, rows: list) -> None:
+    from dsf_analysis.report_text import csv_row
+
+    plain = [csv_row(row) for row in rows]
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(plain[0]))
+        writer.writeheader()
+        writer.writerows(plain)
+
+
+def check_model(source: str, text: Path | None, length: int, dtype: str, layers: str | None, as_json: bool) -> bool:
+    """Eigenvalues and parity of every layer; did every check pass?"""
+    from dsf_analysis.findings import layer_findings
+
+    one = converted(source, text, length, dtype, layer_range(layers))
+    many = one.conversion.layers
+    found = {p: layer_findings(x) for p, x in tracked(many.items(), f"{source}: eigenvalues and parity", len(many))}
+    if as_json:
+        parts = {path: {f.name: f.to_dict() for f in both} for path, both in found.items()}
+        print_json({"model": source, "text": one.text, "layers": parts, "unconverted": dict(one.conversion.unconverted)})
+    else:
+        typer.echo(fill(one.title))
+        said: dict[str, str] = {}  # a verdict in words -> the layer it was printed for
+        for path, (spectrum, verdict) in found.items():
+            words = str(verdict)
+            words = f"parity: as in {said[words]}" if words in said else words
+            said.setdefault(words, path)
+            typer.echo(f"\n{path}\n{spectrum}\n{words}")
+        for path, why in one.conversion.unconverted.items():
+            typer.echo("\n" + fill(f"not converted: {path}: {why}", "  "))
+    return all(f.held is not False for both in found.values() for f in both)
+
+
+def supported() -> list[dict[str, Any]]:
+    """Every file of converters: what it intercepts, for which families, and its first line."""
+    import inspect
+
+    from dsf.converter_registry import class_converters, taps
+
+    files: dict[str, dict[str, Any]] = {}
+    for kind, known in (("modules", class_converters()), ("functions", taps())):
+        for name, found in known.items():
+            home = inspect.getmodule(found.steps)
+            words = (inspect.getdoc(home) or "").strip().splitlines() or [found.steps.__name__]
+            file = getattr(home, "__file__", None) or "?"
+            row = files.setdefault(file, {"file": file, "what": words[0], "families": [], "modules": [], "functions": []})
+            row[kind].append(name)
+            row["families"] += [family for family in found.families if family not in row["families"]]
+    return sorted(files.values(), key=lambda row: row["file"])
+
+
+def print_supported(as_json: bool) -> None:
+    """The list, as text or JSON."""
+    rows = supported()
+    if as_json:
+        return print_json(rows)
+    for row in rows:
+        typer.echo(fill(row["what"], "  "))
+        typer.echo(fill(f"  families     {', '.join(row['families']) or '-'}", " " * 15))
+        for kind in ("modules", "functions"):
+            if row[kind]:
+                typer.echo(fill(f"  {kind:11s}  {', '.join(row[kind])}", " " * 15))
+        typer.echo(f"  file         {row['file']}\n")
+    typer.echo(fill("Functions are intercepted by name in the file of whatever module calls them, so other families that "
+                    "call them convert too. Your own: mixers={Class: function}, or @dsf.converter(Class)."))
+
+
+def _default_text() -> Path:
+    """A file that is in every Python, and in a package: the shipped models were trained on top-level modules alone."""
+    import json.decoder
+
+    return Path(json.decoder.__file__)
