@@ -128,7 +128,7 @@ def check(
     ],
     domains: Sets = None,
     text: Text = None,
-    length: Annotated[int, typer.Option(min=1, help="Tokens of the text that a model runs on.")] = 512,
+    length: Annotated[int | None, typer.Option(min=1, help="Tokens of the text that a model runs on: 512.")] = None,
     dtype: Dtype = "auto",
     layers: Layers = None,
     as_json: Json = False,
@@ -174,7 +174,7 @@ def _check(a: Any, file: str | None, domains: list[str] | None, as_json: bool) -
 def convert(
     models: Annotated[list[str] | None, typer.Argument(metavar="MODEL...", help=MODEL)] = None,
     text: Text = None,
-    length: Annotated[int, typer.Option(min=1, help="Tokens of the text to run on.")] = 2048,
+    length: Annotated[int | None, typer.Option(min=1, help="Tokens of the text to run on: 2048.")] = None,
     layers: Layers = None,
     dtype: Dtype = "auto",
     save: Annotated[Path | None, typer.Option("--save", metavar="DIR", help="Write the conversion to a folder.")] = None,

@@ -55,9 +55,9 @@ def quiet() -> Iterator[None]:
 
 
 def opened_model(source: str, dtype: str = "auto", layers: range | None = None) -> Any:
-    """The model of a folder, by dsf.checkpoints; a mistake in its name is told here."""
+    """The model of a folder, by dsf.opened_models; a mistake in its name is told here."""
     import dsf
-    from dsf import checkpoints
+    from dsf import opened_models
 
     if dtype not in DTYPES:
         fail(f"--dtype is one of {', '.join(DTYPES)}, got {dtype!r}")
@@ -66,7 +66,7 @@ def opened_model(source: str, dtype: str = "auto", layers: range | None = None) 
     if not Path(source).exists() and source in dsf.architectures():
         fail(f"{source} is an architecture, and a model's folder is needed here; try dsf show {source}")
     with working(f"opening {source}"):
-        return checkpoints.open_model(source, dtype=dtype, layers=layers)
+        return opened_models.open_model(source, dtype=dtype, layers=layers)
 
 
 def encoded(opened: Any, text: Path | None, length: int | None) -> tuple[Any, str]:
@@ -88,12 +88,18 @@ def encoded(opened: Any, text: Path | None, length: int | None) -> tuple[Any, st
         size *= 4
 
 
-def converted(source: str, text: Path | None, length: int, dtype: str = "auto", layers: range | None = None) -> Converted:
-    """The model converted on a text."""
+def converted(
+    source: str, text: Path | None, length: int | None, default: int, dtype: str = "auto", layers: range | None = None
+) -> Converted:
+    """The model converted on a text: on `length` tokens, or on the default, or on as many as it has positions."""
     import dsf
+    from dsf.streaming import check_positions, known_positions
 
     opened = opened_model(source, dtype, layers)
+    if length is None:
+        length = min(default, known_positions(opened.module) or default)
     tokens, words = encoded(opened, text, length)
+    check_positions(opened.module, tokens)
     name = type(opened.module).__name__
     with working(f"running {name} on {tokens.shape[1]:,} {opened.unit}, and each of its layers again"):
         conversion = dsf.convert(opened.module, opened.inputs(tokens), only=_only(opened.module, layers))
@@ -124,7 +130,7 @@ def layer_range(text: str | None) -> range | None:
 
 
 def convert_models(
-    models: Sequence[str], text: Path | None, length: int, dtype: str, layers: str | None,
+    models: Sequence[str], text: Path | None, length: int | None, dtype: str, layers: str | None,
     save: Path | None, csv_file: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """One table of the layers of all models, and what it means."""
@@ -134,7 +140,7 @@ def convert_models(
     if csv_file is not None and not csv_file.parent.is_dir():
         fail(f"--csv: {csv_file.parent} is not a folder")
     for source in models:
-        one = converted(source, text, length, dtype, chosen)
+        one = converted(source, text, length, 2048, dtype, chosen)
         many = one.conversion.layers.values()
         what = f"{source}: eigenvalues at some steps, parity, and the control"
         rows = [layer_report(layer, model=one.opened.name) for layer in tracked(many, what, len(many))]
@@ -166,12 +172,13 @@ def _report(found: list[tuple[Converted, list]]) -> Iterator[str]:
     every = [row for _, rows in found for row in rows]
     several = len(found) > 1
     yield from [] if several else [fill(found[0][0].title), ""]
-    wide = table(header(every), [(one.title * several, [cells(row) for row in rows]) for one, rows in found])
+    titles = ["" if not several else fill(one.title, most=160) for one, _ in found]
+    wide = table(header(), [(t, [cells(row) for row in rows]) for t, (_, rows) in zip(titles, found, strict=True)])
     if fits(wide):
         yield from wide
     else:
-        for one, rows in found:
-            yield from [fill(one.title), ""] if several else []
+        for i, (one, rows) in enumerate(found):
+            yield from [""] * bool(i) + [fill(one.title), ""] if several else []
             yield "\n\n".join("\n".join(fill(line, " " * 15) for line in lines(row)) for row in rows)
     yield ""
     for one, _ in found:
@@ -190,11 +197,13 @@ def _write_csv(file: Path, rows: list) -> None:
         writer.writerows(plain)
 
 
-def check_model(source: str, text: Path | None, length: int, dtype: str, layers: str | None, as_json: bool) -> bool:
+def check_model(
+    source: str, text: Path | None, length: int | None, dtype: str, layers: str | None, as_json: bool
+) -> bool:
     """Eigenvalues and parity of every layer; did every check pass?"""
     from dsf_analysis.findings import layer_findings
 
-    one = converted(source, text, length, dtype, layer_range(layers))
+    one = converted(source, text, length, 512, dtype, layer_range(layers))
     many = one.conversion.layers
     found = {p: layer_findings(x) for p, x in tracked(many.items(), f"{source}: eigenvalues and parity", len(many))}
     if as_json:
@@ -224,11 +233,17 @@ def supported() -> list[dict[str, Any]]:
         for name, found in known.items():
             home = inspect.getmodule(found.steps)
             words = (inspect.getdoc(home) or "").strip().splitlines() or [found.steps.__name__]
-            file = getattr(home, "__file__", None) or "?"
+            file = _short(getattr(home, "__file__", None) or "?")
             row = files.setdefault(file, {"file": file, "what": words[0], "families": [], "modules": [], "functions": []})
             row[kind].append(name)
             row["families"] += [family for family in found.families if family not in row["families"]]
     return sorted(files.values(), key=lambda row: row["file"])
+
+
+def _short(file: str) -> str:
+    """A file of the library from its folder on."""
+    top = Path(__file__).parent.parent
+    return Path(file).relative_to(top).as_posix() if Path(file).is_relative_to(top) else file
 
 
 def print_supported(as_json: bool) -> None:

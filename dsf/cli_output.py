@@ -15,11 +15,13 @@ import typer
 
 GAP = "  "
 NARROW = 60  # columns that a text needs to be read
+LONGEST = 800  # letters of an error: other packages list all that they know
 
 
 def fail(message: str) -> NoReturn:
     """One line on stderr, exit status 2."""
-    typer.echo(f"dsf: {'; '.join(line.strip() for line in str(message).splitlines() if line.strip())}", err=True)
+    line = "; ".join(line.strip() for line in str(message).splitlines() if line.strip())
+    typer.echo(f"dsf: {line if len(line) <= LONGEST else line[:LONGEST] + ' ...'}", err=True)
     raise typer.Exit(2)
 
 
@@ -28,9 +30,10 @@ def width() -> int | None:
     return max(shutil.get_terminal_size().columns, NARROW) if sys.stdout.isatty() else None
 
 
-def fill(text: str, indent: str = "") -> str:
-    """Lines of at most 100 columns, and of the terminal's; continued with an indent."""
-    return textwrap.fill(text, min(width() or 100, 100), subsequent_indent=indent, break_on_hyphens=False)
+def fill(text: str, indent: str = "", most: int = 100) -> str:
+    """Lines of at most so many columns, and of the terminal's; continued with an indent. A long word stays whole."""
+    columns = min(width() or most, most)
+    return textwrap.fill(text, columns, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
 
 
 def table(header: Sequence[str], sections: Iterable[tuple[str, Sequence[Sequence[Any]]]]) -> list[str]:
@@ -55,7 +58,7 @@ def table(header: Sequence[str], sections: Iterable[tuple[str, Sequence[Sequence
 def fits(lines: Iterable[str]) -> bool:
     """Does the terminal hold these lines without wrapping them?"""
     columns = width()
-    return columns is None or max(map(len, lines)) <= columns
+    return columns is None or max(len(part) for line in lines for part in line.split("\n")) <= columns
 
 
 def print_json(document: Any) -> None:

@@ -22,11 +22,13 @@ def run_model(
 ) -> None:
     """Streams the text, and prints loss, speed and memory."""
     import dsf
+    from dsf.streaming import check_positions
 
     opened = opened_model(source, dtype)
     tokens, words = encoded(opened, file, length)
     if tokens.shape[1] < 2:
         fail(f"{file} has one token, and a loss needs two")
+    check_positions(opened.module, tokens[:, :-1])
     with working(f"converting {type(opened.module).__name__} on {min(EXAMPLE, tokens.shape[1])} {opened.unit}"):
         conversion = dsf.convert(opened.module, opened.inputs(tokens[:, :EXAMPLE]))
     changed, verdicts = _edited(conversion, edits)
@@ -34,7 +36,7 @@ def run_model(
     models["dsf"] = conversion.module()
     if compare:
         models["original"] = opened.module
-    results = {name: _streamed(module, tokens, chunk, f"{name}: {words}") for name, module in models.items()}
+    results = {name: _streamed(module, tokens, chunk, f"{NAMES[name]}, {words}") for name, module in models.items()}
     document = {
         **{"model": source, "class": type(opened.module).__name__, "text": words, "unit": opened.unit.rstrip("s")},
         **{"tokens": tokens.shape[1], "chunk": chunk, "layers": len(conversion.layers)},
@@ -95,7 +97,7 @@ def _streamed(module: Any, tokens: Any, chunk: int, what: str) -> dict[str, Any]
         for logits, targets in tracked(parts, what, predicted, lambda part: part[1].shape[1]):
             total += F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum").item()
     except CannotStream as why:
-        if what.startswith("original"):
+        if what.startswith(NAMES["original"]):
             return {"nats": None, "bits": None, "tokens_per_second": None, "because": str(why)}
         raise
     seconds = time.perf_counter() - start

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -62,6 +61,8 @@ class Conversion:
             raise ValueError(
                 "this conversion was loaded from a folder, without the model's code: convert the model again"
             )
+        if any(p.device.type == "meta" for p in self.original.parameters()):
+            raise ValueError("this model was read layer by layer, and its weights are not in memory: open it whole")
         edits = {path: layer.edits for path, layer in self.layers.items()}
         several = frozenset(layer.call.path for layer in self.layers.values() if layer.call.several)
         stages = frozenset(layer.call.path for layer in self.layers.values() if _is_stage(layer.call))
@@ -187,29 +188,16 @@ def own_mixer(function: Callable) -> Callable:
 
 
 def _layers_of(call: Call, known: Converter | None) -> Iterator[ConvertedLayer]:
-    """The layers of one recorded call: of a class's converter on a copy of the module, or of a function."""
+    """The layers of one recorded call."""
     stages = tuple(name for name, _ in call.module.named_children())
     if known is None:
         assert call.function is not None
         yield ConvertedLayer(call.name(), call, taps()[call.function].steps, stages)
     elif known.parts is None:
-        yield ConvertedLayer(call.name(), replace(call, module=frozen_copy(call.module)), known.steps, stages)
+        yield ConvertedLayer(call.name(), call, known.steps, stages)
     else:
         for part, alone, steps in known.parts(call):
             yield ConvertedLayer(call.name(part), alone, steps, stages)
-
-
-def frozen_copy(module: nn.Module) -> nn.Module:
-    """The module with copies of its tensors, without gradients: training the original on leaves it as it is."""
-    tensors = [*module.parameters(), *module.buffers()]
-    tensors += [x for part in module.modules() for x in vars(part).values() if isinstance(x, torch.Tensor)]
-    copies = {id(x): _detached(x) for x in tensors}
-    return copy.deepcopy(module, copies)
-
-
-def _detached(x: torch.Tensor) -> torch.Tensor:
-    y = x.detach().clone()
-    return nn.Parameter(y, requires_grad=False) if isinstance(x, nn.Parameter) else y
 
 
 @contextmanager

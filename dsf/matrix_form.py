@@ -10,7 +10,7 @@ import sympy as sp
 from .algebra import dense
 from .composites import Writes
 from .definition import Architecture
-from .features import Features
+from .features import Features, decay_and_window
 from .operators import Operator, RealPart
 from .values import as_array, is_zero
 
@@ -18,8 +18,8 @@ from .values import as_array, is_zero
 def matrices(architecture: Architecture, n: int = 2) -> dict[str, sp.Matrix]:
     """A, B, C and, where there is one, D at state size n, on the symbols of the signals.
 
-    Infinite features have no matrix: their B and C are left out. Micro-steps: B has one column per u_j. Re(c^T x) is
-    shown by its c. `readout` and `normalised` are not part of the matrices.
+    Infinite features have no matrix: their B and C are left out, and A where it is a register of them. Micro-steps: B
+    has one column per u_j. Re(c^T x) is shown by its c. `readout` and `normalised` are not part of the matrices.
 
     >>> import dsf
     >>> matrices(dsf.architecture_named("retnet"))["A"]
@@ -28,8 +28,9 @@ def matrices(architecture: Architecture, n: int = 2) -> dict[str, sp.Matrix]:
     [             0, exp(log_gamma)]])
     """
     system = architecture.symbolic(n)
-    found = {"A": system.dense()}
-    size = found["A"].rows
+    register = isinstance(system.B, Features) and decay_and_window(system.A)[1]
+    found = {} if register else {"A": system.dense()}
+    size = n if register else found["A"].rows
     for name in "BCD":
         part = getattr(system, name)
         if isinstance(part, Features) or is_zero(part):

@@ -99,7 +99,7 @@ def _segments(g: torch.Tensor, C: int, S: int) -> torch.Tensor:
 
 
 def _decayed(w: torch.Tensor, g: torch.Tensor, start: int, stop: int) -> torch.Tensor:
-    """w [B, H, S] after the decays of the steps start..stop-1: for what is older all of them, else those that follow."""
+    """w [B, H, S] after the decays of the steps start..stop-1: all of them for older tokens, else those that follow."""
     left = torch.arange(stop - start, -1, -1, device=g.device)
     sums = torch.where(left > 0, g * left, 0) if g.shape[-1] == 1 else F.pad(_from_the_end(g), (0, 1))
     return torch.cat([w[..., :start] + sums[..., :1], w[..., start:stop] + sums[..., 1:], w[..., stop:]], -1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -26,6 +27,10 @@ class ConversionError(ValueError):
 
 class Declined(Exception):
     """This call is no recurrence that dsf writes; the message says why. The rest of the model is converted."""
+
+
+class StopForward(Exception):
+    """Raised by a model that runs only as far as it is wanted (see dsf.layer_streaming)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +102,8 @@ class Recorder:
         return hook
 
     def _leaving(self, *_: Any) -> None:
-        self._stack.pop()
+        if self._stack:  # empty where a run that stops early unwinds
+            self._stack.pop()
 
     def _checking(self, path: str) -> Callable:
         found = self.known[path]
@@ -110,7 +116,8 @@ class Recorder:
                 if found.check is not None:
                     found.check(Call(path, module, arguments))
                 ranges = {k: r for k, x in arguments.items() if (r := self.ranges.of(x)) is not None}
-                self._begun[path] = Call(path, module, self._copied(arguments), ranges=ranges)
+                kept = module if found.parts else frozen_copy(module)
+                self._begun[path] = Call(path, kept, self._copied(arguments), ranges=ranges)
             except Declined as why:
                 self._decline(path, why)
 
@@ -165,6 +172,8 @@ def record(recorder: Recorder, example_inputs: Any) -> list[Call]:
     try:
         with recorder(), torch.no_grad():
             module(*args, **kwargs)
+    except StopForward:
+        pass
     except ConversionError:
         raise
     except Exception as error:
@@ -201,3 +210,16 @@ def bound(function: Callable, args: tuple, kwargs: dict) -> dict[str, Any]:
         if p.kind is p.VAR_KEYWORD:
             arguments |= arguments.pop(p.name)
     return arguments
+
+
+def frozen_copy(module: nn.Module) -> nn.Module:
+    """The module with copies of its tensors, without gradients: training the original on leaves it as it is."""
+    tensors = [*module.parameters(), *module.buffers()]
+    tensors += [x for part in module.modules() for x in vars(part).values() if isinstance(x, torch.Tensor)]
+    copies = {id(x): _detached(x) for x in tensors}
+    return copy.deepcopy(module, copies)
+
+
+def _detached(x: torch.Tensor) -> torch.Tensor:
+    y = x.detach().clone()
+    return nn.Parameter(y, requires_grad=False) if isinstance(x, nn.Parameter) else y

@@ -71,7 +71,7 @@ def check_streaming(module: nn.Module, tokens: torch.Tensor, chunk: int) -> None
     end of the first one behind the window.
     """
     _check_kind(module)
-    _check_positions(module, tokens)
+    check_positions(module, tokens[:, :-1])
     length = tokens.shape[1] - 1
     if chunk >= length:
         return
@@ -111,21 +111,26 @@ def _check_kind(module: nn.Module) -> None:
         )
 
 
-def _check_positions(module: nn.Module, tokens: torch.Tensor) -> None:
-    """Models that learn a vector per position have a last one."""
+def check_positions(module: nn.Module, tokens: torch.Tensor) -> None:
+    """Raises CannotStream where the model has learned a vector per position, and fewer than there are tokens."""
     if "position_ids" not in _parameters(module):
         return
-    last = tokens.shape[1] - 2
+    last = tokens.shape[1] - 1
     try:
         with torch.no_grad():
             _logits(module(input_ids=tokens[:, :1], position_ids=torch.full_like(tokens[:, :1], last), use_cache=False))
     except IndexError:
-        config = getattr(module, "config", None)
-        known = getattr(config, "max_position_embeddings", getattr(config, "n_positions", "fewer"))
+        known = known_positions(module) or "fewer"
         raise CannotStream(
-            f"{type(module).__name__} has learned {known} positions, and the text has {last + 1} tokens to read: give a "
-            "shorter length"
+            f"{type(module).__name__} has learned {known} positions, and is to read {last + 1} tokens: give a shorter length"
         ) from None
+
+
+def known_positions(module: nn.Module) -> int | None:
+    """The length that a transformers model was made for, where its configuration has one."""
+    config = getattr(module, "config", None)
+    found = [getattr(config, name, None) for name in ("n_positions", "max_position_embeddings")]
+    return next((n for n in found if isinstance(n, int) and n > 0), None)
 
 
 def _windows(module: nn.Module) -> list[int]:

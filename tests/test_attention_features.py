@@ -29,6 +29,7 @@ from dsf import (
 )
 from dsf.enclosures import NILPOTENT, enclose
 from dsf.exact_eigenvalues import eigenvalues
+from dsf.matrix_form import matrices
 from dsf.reference import scan
 from helpers import assert_close, at_times, flat, numbers, relative, sampled
 
@@ -406,6 +407,7 @@ def test_the_other_readings(name):
     text, latex = repr(arch), arch._repr_latex_()
     assert "phi(" in text and r"\phi" in latex and "infinite features" in text and "tensor(" not in text + latex
     assert "oo x oo" in repr(arch.symbolic(2)) and "phi" in arch.symbolic(2)._repr_latex_()
+    assert set(matrices(arch)) == (set() if name in WINDOWS else {"A"})
     assert "oo x oo" in repr(arch.names()) and arch.open_range(1e-3).bounds()
     arch, signals, u = draw(name)
     system = arch(**signals)
@@ -440,6 +442,9 @@ def test_equations():
         "Shift, a register of 3",
     ):
         assert part in text, part
+    rwkv = dsf.architecture_named("rwkv6").normalised(floor=1.0)
+    assert "y_t = (r_t^T x_{t-1} + " in repr(rwkv) and " u_t) / max(|(the same, u = 1)|, 1)" in repr(rwkv)
+    assert r"\max(|" in rwkv._repr_latex_()
     assert r"S_{3} x_{t-1}" in window._repr_latex_() and "e^{s}" in sinking._repr_latex_()
 
 

@@ -65,7 +65,7 @@ def test_show_of_every_architecture(name):
     assert "x_t = " in text and "at n = 2:" in text and f"dsf check {name}" in text
     assert document["name"] == name and document["equations"][0].startswith("x_t = ")
     assert document["signals"].keys() == dsf.architecture_named(name).signals.keys()
-    size = 4 if name == "titans" else 2
+    size = {"titans": 4, "rwkv4": 1}.get(name, 2)  # of RWKV-4 each channel is a head
     assert [len(row) for row in document["matrices"]["A"]] == [size] * size
     assert r"\begin{aligned}" in run("show", name, "--latex").stdout
 

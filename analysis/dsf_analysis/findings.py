@@ -96,12 +96,12 @@ def layer_findings(
     data = {"eigenvalues_of": of, "all_inputs": parts and list(parts), "steps": m.steps}
     data |= {"real": m.real and list(m.real), "moduli": list(m.moduli)}
     error, allowed = layer.verify(), allowed_error(layer)
-    checked = f"the layer re-simulated, relative error {error:.1e}"
+    held, checked = error <= allowed, f"the layer re-simulated, relative error {error:.1e}"
     if layer.edits:
-        checked += f", of the edit: {', '.join(map(str, layer.edits))}"
+        held, checked = None, f"edited ({', '.join(map(str, layer.edits))}), so it is not the module's any more"
     family = f"{layer.architecture.title} with some weights, not with these"
     return (
-        Finding("spectrum", "\n".join(lines), data, error <= allowed, checked),
+        Finding("spectrum", "\n".join(lines), data, held, checked),
         _of_verdict(parity(layer) if verdict is None else verdict, family),
     )
 

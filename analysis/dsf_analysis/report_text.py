@@ -10,23 +10,14 @@ from .report import LayerReport
 
 MATTERS = 100  # a control whose error is that many times larger has failed, as it should
 ROUNDING = 1e-7  # of float32: errors below count as this
+ZERO = 1e-6  # 1 - |k|^2 of a unit vector, in float32
 
 
-def header(rows: Sequence[LayerReport]) -> tuple[str, ...]:
+def header() -> tuple[str, ...]:
     """The header of `cells`, each in two lines."""
-    zeroed = f"error, state\nzeroed each {rows[0].reset_every}"
-    sets = "eigenvalues:\nall inputs", "\nthis text"
-    return (
-        "layer",
-        "architecture",
-        "A_t",
-        "heads\nx n x p",
-        *sets,
-        "time const.:\nslow, median",
-        "parity",
-        "error",
-        zeroed,
-    )
+    sets, size = ("eigenvalues:\nall inputs", "\nthis text"), "heads\nx n x p"
+    errors = "error", "error if\nzeroed"
+    return "layer", "architecture", "A_t", size, *sets, "time const.:\nslow, median", "parity", *errors
 
 
 def cells(row: LayerReport) -> tuple[str, ...]:
@@ -48,7 +39,7 @@ def lines(row: LayerReport) -> list[str]:
         f"  {row.title}",
         f"  A_t          {row.structure}{', reads y_{t-1}' * row.feedback}; {heads}, n = {n}{keys}, p = {row.channels}",
         f"  eigenvalues  all inputs: {over_all_inputs(row)}; this text: {on_this_text(row)}",
-        f"  time consts  {times(row)}{'' if row.register else ' tokens (slowest head, median)'}",
+        f"  time const.  {_in_words(row)}",
         f"  parity       {row.parity.word}, as a family",
         f"  error        {row.error:.1e}{control}",
     ]
@@ -80,24 +71,28 @@ def over_all_inputs(row: LayerReport) -> str:
 
 def on_this_text(row: LayerReport) -> str:
     """The real range where all are real, else the moduli."""
-    lo, hi = row.measured.real or row.measured.moduli
+    lo, hi = (0.0 if abs(x) < ZERO else x for x in row.measured.real or row.measured.moduli)
     both = f"[{lo:.3g}, {hi:.3g}]"
     return both if row.measured.real else f"|z| in {both}"
 
 
 def times(row: LayerReport) -> str:
-    """Time constants in tokens, or that a register forgets all at once."""
+    """Time constants in tokens, or how many tokens a register holds before it forgets them at once."""
     if row.register:
-        return f"register of {row.register}"
-    found = [_tokens(t) for t in (row.measured.slowest, row.measured.median)]
-    return found[0] if found[0] == found[1] == NO_DECAY else ", ".join(found)
+        return f"holds {row.register:,}"
+    if row.measured.slowest == row.measured.median == math.inf:
+        return "no decay"
+    return ", ".join(map(_tokens, (row.measured.slowest, row.measured.median)))
 
 
-NO_DECAY = "no decay"
+def _in_words(row: LayerReport) -> str:
+    if row.register:
+        return f"a register, which {times(row)} tokens and then forgets them"
+    return times(row) + (" tokens (slowest head, median)" if math.isfinite(row.measured.median) else "")
 
 
 def _tokens(t: float) -> str:
-    return NO_DECAY if not math.isfinite(t) else f"{t:,.0f}" if t >= 100 else f"{t:.3g}"
+    return "oo" if not math.isfinite(t) else f"{t:,.0f}" if t >= 100 else f"{t:.3g}"
 
 
 def closing_words(rows: Sequence[LayerReport]) -> str:
@@ -111,7 +106,7 @@ def closing_words(rows: Sequence[LayerReport]) -> str:
         _memory(rows),
         f"Eigenvalues on this text are those of {' and '.join(matrices)} at {max(row.measured.steps for row in rows)} steps.",
     ]
-    negative = [row for row in rows if row.measured.real and row.measured.real[0] < -1e-6]
+    negative = [row for row in rows if row.measured.real and row.measured.real[0] < -ZERO]
     if negative:
         least = min(negative, key=lambda row: row.measured.real or (0.0, 0.0))
         words.append(f"{_counted(negative, rows)} negative ones on it, down to {_named(least, rows)}.")
@@ -140,9 +135,9 @@ def _memory(rows: Sequence[LayerReport]) -> str:
     if not known:
         return "The text is too short for the control, which zeroes the state now and then."
     controls = [row.control or 0.0 for row in known]
-    least, most = f"{min(controls):.1g}", f"{max(controls):.1g}"
-    between = least if least == most else f"{least} to {most}"
-    said = f"With the state zeroed every {known[0].reset_every} tokens the errors are {between}"
+    least, most = f"{min(controls):.2g}", f"{max(controls):.2g}"
+    between = f"error is {least}" if least == most else f"errors are {least} to {most}"
+    said = f"With the state zeroed every {known[0].reset_every} tokens the {between} (of the largest output)"
     kept = [row for row in known if (row.control or 0.0) < MATTERS * max(row.error, ROUNDING)]
     if kept:
         names = ", ".join(row.path for row in kept[:3]) + (f" and {len(kept) - 3} more" if len(kept) > 3 else "")
