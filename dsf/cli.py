@@ -25,10 +25,14 @@ class Commands(TyperGroup):
         try:
             with quiet():
                 return super().invoke(ctx)
-        except (OSError, ValueError, ImportError, MemoryError) as error:
+        except (OSError, ValueError, ImportError) as error:
             if os.environ.get("DSF_TRACEBACK"):
                 raise
             fail(str(error) or type(error).__name__)
+        except Exception as error:
+            if os.environ.get("DSF_TRACEBACK") or type(error).__module__.startswith(("typer", "click")):
+                raise
+            fail(f"{type(error).__name__}: {error} (not foreseen; DSF_TRACEBACK=1 shows where)")
 
 
 app = typer.Typer(

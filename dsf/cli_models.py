@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +29,11 @@ class Converted:
     text: str  # in words: the first 512 bytes of FILE
 
     @property
+    def name(self) -> str:
+        """The model in a table of several."""
+        return Path(self.source).name
+
+    @property
     def title(self) -> str:
         """The model in words."""
         size = f"{self.opened.parameters:,} parameters"
@@ -54,7 +58,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def opened_model(source: str, dtype: str = "auto", layers: range | None = None) -> Any:
+def opened_model(source: str, dtype: str = "auto", layers: str | None = None) -> Any:
     """The model of a folder, by dsf.opened_models; a mistake in its name is told here."""
     import dsf
     from dsf import opened_models
@@ -65,7 +69,7 @@ def opened_model(source: str, dtype: str = "auto", layers: range | None = None) 
         fail(f"{source} is a pickle, which can run code, and is not opened: save it as safetensors in a folder")
     if not Path(source).exists() and source in dsf.architectures():
         fail(f"{source} is an architecture, and a model's folder is needed here; try dsf show {source}")
-    with working(f"opening {source}"):
+    with working(f"opening {source}", line=False):
         return opened_models.open_model(source, dtype=dtype, layers=layers)
 
 
@@ -89,7 +93,7 @@ def encoded(opened: Any, text: Path | None, length: int | None) -> tuple[Any, st
 
 
 def converted(
-    source: str, text: Path | None, length: int | None, default: int, dtype: str = "auto", layers: range | None = None
+    source: str, text: Path | None, length: int | None, default: int, dtype: str = "auto", layers: str | None = None
 ) -> Converted:
     """The model converted on a text: on `length` tokens, or on the default, or on as many as it has positions."""
     import dsf
@@ -99,34 +103,12 @@ def converted(
     if length is None:
         length = min(default, known_positions(opened.module) or default)
     tokens, words = encoded(opened, text, length)
-    check_positions(opened.module, tokens)
+    if layers is None:
+        check_positions(opened.module, tokens)
     name = type(opened.module).__name__
     with working(f"running {name} on {tokens.shape[1]:,} {opened.unit}, and each of its layers again"):
-        conversion = dsf.convert(opened.module, opened.inputs(tokens), only=_only(opened.module, layers))
+        conversion = dsf.convert(opened.module, opened.inputs(tokens), only=opened.wants)
     return Converted(source, opened, conversion, words)
-
-
-def _only(module: Any, layers: range | None) -> Any:
-    """Which modules --layers means: those whose path has one of its numbers first ("model.layers.3.mixer")."""
-    if layers is None:
-        return lambda path: True
-
-    def chosen(path: str) -> bool:
-        number = next((int(part) for part in path.split(".") if part.isdigit()), None)
-        return number in layers
-
-    return chosen
-
-
-def layer_range(text: str | None) -> range | None:
-    """ "0-3" as range(0, 4), "5" as range(5, 6)."""
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
-    first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
-    if first > last:
-        fail(f"--layers is a number or a range, as in --layers 0-3; got {text!r}")
-    return range(first, last + 1)
 
 
 def convert_models(
@@ -136,16 +118,16 @@ def convert_models(
     """One table of the layers of all models, and what it means."""
     from dsf_analysis.report import layer_report
 
-    chosen, found = layer_range(layers), []
+    found = []
     if csv_file is not None and not csv_file.parent.is_dir():
         fail(f"--csv: {csv_file.parent} is not a folder")
     for source in models:
-        one = converted(source, text, length, 2048, dtype, chosen)
+        one = converted(source, text, length, 2048, dtype, layers)
         many = one.conversion.layers.values()
         what = f"{source}: eigenvalues at some steps, parity, and the control"
-        rows = [layer_report(layer, model=one.opened.name) for layer in tracked(many, what, len(many))]
+        rows = [layer_report(layer, model=one.name) for layer in tracked(many, what, len(many))]
         if save is not None:
-            one.conversion.save(save if len(models) == 1 else save / one.opened.name)
+            one.conversion.save(save if len(models) == 1 else save / one.name)
         found.append((one, rows))
         one = many = None  # the recorded tensors of a model are not needed for the next
     if csv_file is not None:
@@ -183,7 +165,7 @@ def _report(found: list[tuple[Converted, list]]) -> Iterator[str]:
     yield ""
     for one, _ in found:
         for path, why in one.conversion.unconverted.items():
-            yield fill(f"not converted: {f'{one.opened.name}: ' * several}{path}: {why}", "  ")
+            yield fill(f"not converted: {f'{one.name}: ' * several}{path}: {why}", "  ")
     yield fill(closing_words(every))
 
 
@@ -203,7 +185,7 @@ def check_model(
     """Eigenvalues and parity of every layer; did every check pass?"""
     from dsf_analysis.findings import layer_findings
 
-    one = converted(source, text, length, 512, dtype, layer_range(layers))
+    one = converted(source, text, length, 512, dtype, layers)
     many = one.conversion.layers
     found = {p: layer_findings(x) for p, x in tracked(many.items(), f"{source}: eigenvalues and parity", len(many))}
     if as_json:

@@ -75,10 +75,11 @@ def _finite(x: Any) -> Any:
 
 
 @contextmanager
-def working(what: str) -> Iterator[None]:
-    """Says on stderr what is under way: a spinner on a terminal, elsewhere a line."""
+def working(what: str, line: bool = True) -> Iterator[None]:
+    """Says on stderr what is under way: a spinner on a terminal, elsewhere a line (or nothing)."""
     if not sys.stderr.isatty():
-        typer.echo(f"dsf: {what} ...", err=True)
+        if line:
+            typer.echo(f"dsf: {what} ...", err=True)
         yield
         return
     from rich.console import Console

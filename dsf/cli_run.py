@@ -90,7 +90,7 @@ def _streamed(module: Any, tokens: Any, chunk: int, what: str) -> dict[str, Any]
 
     predicted, total, start = tokens.shape[1] - 1, 0.0, 0.0
     try:
-        with working(f"{what}: do chunks give what one run gives?"):
+        with working(f"{what}: do chunks give what one run gives?", line=False):
             check_streaming(module, tokens, chunk)
         start = time.perf_counter()
         parts = stream(module, tokens, chunk, check=False)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -90,6 +91,12 @@ class Conversion:
         changed = replace(layer, edits=(*layer.edits, *edits))
         _ = changed.architecture  # tells a wrong edit here, and not when the model runs
         return replace(self, layers=MappingProxyType({**self.layers, path: changed}))
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the layers into a folder (JSON and safetensors), from which `dsf.load_conversion` reads them."""
+        from .saved_conversion import save
+
+        save(self, folder)
 
     def __repr__(self) -> str:
         rows = [("layer", "architecture", "state", "steps", "error")]

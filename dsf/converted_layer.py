@@ -46,39 +46,40 @@ class ConvertedLayer:
 
     # ------------------------------------------------------------------------------------------- as a dynamical system
     @cached_property
-    def _core(self) -> Core:
+    def core(self) -> Core:
+        """The recurrence on the recorded input, after the edits."""
         with torch.no_grad():
             return edited(next(self.steps(self.call)), self.edits)
 
     @cached_property
     def architecture(self) -> Architecture:
         """The architecture, on the domains that its signals have in this module."""
-        return self._core.architecture
+        return self.core.architecture
 
     @property
     def signals(self) -> Signals:
         """The architecture's signals on the recorded input."""
-        return dict(self._core.signals)
+        return dict(self.core.signals)
 
     @property
     def drive(self) -> torch.Tensor:
         """u [B, T, H, p] on the recorded input."""
-        return self._core.drive
+        return self.core.drive
 
     @property
     def state(self) -> Any:
         """The initial state, None where the run starts from zero."""
-        return self._core.state
+        return self.core.state
 
     @property
     def system(self) -> System | Feedback:
         """The system on the recorded input."""
-        return self._core.system
+        return self.core.system
 
     @property
     def from_the_end(self) -> bool:
         """Does it run from the last token to the first?"""
-        return self._core.from_the_end
+        return self.core.from_the_end
 
     @property
     def input(self) -> torch.Tensor:
@@ -154,7 +155,7 @@ class ConvertedLayer:
             if not reached <= t < self.length:
                 raise ValueError(f"times should increase within 0..{self.length - 1}, got {t} after {reached}")
             if isinstance(system, Feedback) and reached < t:
-                core = replace(self._core, drive=drive[:, reached:t], state=state)
+                core = replace(self.core, drive=drive[:, reached:t], state=state)
                 state = simulated(_cut(core, reached, t))[1]
             reached = t
             yield t, system.slice(t, t + 1), drive[:, t], state if isinstance(system, Feedback) else None
