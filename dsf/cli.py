@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from .cli_files import from_file, names_a_file
-from .cli_output import fail, fits, print_json, table
+from .cli_output import fail, fits, print_json, table, wrapped
 
 
 class Commands(TyperGroup):
@@ -25,6 +25,8 @@ class Commands(TyperGroup):
         try:
             with quiet():
                 return super().invoke(ctx)
+        except BrokenPipeError:  # | head
+            raise
         except (OSError, ValueError, ImportError) as error:
             if os.environ.get("DSF_TRACEBACK"):
                 raise
@@ -170,7 +172,7 @@ def _check(a: Any, file: str | None, domains: list[str] | None, as_json: bool) -
         subject = {"system": repr(a)} if bare else {"architecture": a.name, "domains": changed}
         print_json(({"file": file} if file else {}) | subject | {f.name: f.to_dict() for f in both})
     else:
-        typer.echo("\n".join([f"{file}: {title}" if file else title, *map(str, both)]))
+        typer.echo(wrapped("\n".join([f"{file}: {title}" if file else title, *map(str, both)])))
     return all(f.held is not False for f in both)
 
 

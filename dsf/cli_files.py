@@ -83,7 +83,7 @@ def _architecture(found: Any, file: Path, name: str) -> Architecture | System:
     if not isinstance(found, (Architecture, System)) and isinstance(own, Architecture):  # a layer
         return own
     if not isinstance(found, (Architecture, System)):
-        fail(f"{name} of {file} is a {type(found).__name__}, not an architecture (a function with "
+        fail(f"{name} of {file} is of type {type(found).__name__}: no architecture (a function with "
              "@dsf.architecture(title)), a system, or a function that returns one")
     return found
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from .cli_output import fail, fill, fits, print_json, table, tracked, working
+from .cli_output import fail, fill, fits, print_json, table, tracked, working, wrapped
 
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 DTYPES = ("auto", "float32", "bfloat16", "float64")
@@ -32,6 +32,11 @@ class Converted:
     def name(self) -> str:
         """The model in a table of several."""
         return Path(self.source).name
+
+    @property
+    def unconverted(self) -> dict[str, str]:
+        """Path -> why, of the layers that were asked for."""
+        return {path: why for path, why in self.conversion.unconverted.items() if self.opened.wants(path)}
 
     @property
     def title(self) -> str:
@@ -144,7 +149,7 @@ def convert_models(
 def _document(one: Converted, rows: list) -> dict[str, Any]:
     about = {"model": one.source, "class": type(one.opened.module).__name__, "parameters": one.opened.parameters}
     layers = [row.to_dict() for row in rows]
-    return about | {"text": one.text, "layers": layers, "unconverted": dict(one.conversion.unconverted)}
+    return about | {"text": one.text, "layers": layers, "unconverted": one.unconverted}
 
 
 def _report(found: list[tuple[Converted, list]]) -> Iterator[str]:
@@ -164,7 +169,7 @@ def _report(found: list[tuple[Converted, list]]) -> Iterator[str]:
             yield "\n\n".join("\n".join(fill(line, " " * 15) for line in lines(row)) for row in rows)
     yield ""
     for one, _ in found:
-        for path, why in one.conversion.unconverted.items():
+        for path, why in one.unconverted.items():
             yield fill(f"not converted: {f'{one.name}: ' * several}{path}: {why}", "  ")
     yield fill(closing_words(every))
 
@@ -190,7 +195,7 @@ def check_model(
     found = {p: layer_findings(x) for p, x in tracked(many.items(), f"{source}: eigenvalues and parity", len(many))}
     if as_json:
         parts = {path: {f.name: f.to_dict() for f in both} for path, both in found.items()}
-        print_json({"model": source, "text": one.text, "layers": parts, "unconverted": dict(one.conversion.unconverted)})
+        print_json({"model": source, "text": one.text, "layers": parts, "unconverted": one.unconverted})
     else:
         typer.echo(fill(one.title))
         said: dict[str, str] = {}  # a verdict in words -> the layer it was printed for
@@ -198,8 +203,8 @@ def check_model(
             words = str(verdict)
             words = f"parity: as in {said[words]}" if words in said else words
             said.setdefault(words, path)
-            typer.echo(f"\n{path}\n{spectrum}\n{words}")
-        for path, why in one.conversion.unconverted.items():
+            typer.echo(wrapped(f"\n{path}\n{spectrum}\n{words}"))
+        for path, why in one.unconverted.items():
             typer.echo("\n" + fill(f"not converted: {path}: {why}", "  "))
     return all(f.held is not False for both in found.values() for f in both)
 

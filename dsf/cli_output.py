@@ -36,6 +36,13 @@ def fill(text: str, indent: str = "", most: int = 100) -> str:
     return textwrap.fill(text, columns, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
 
 
+def wrapped(text: str) -> str:
+    """Lines that a terminal would break, continued with an indent; elsewhere they stay as they are."""
+    if width() is None:
+        return text
+    return "\n".join(fill(line, " " * 14, most=160) if line.strip() else line for line in text.splitlines())
+
+
 def table(header: Sequence[str], sections: Iterable[tuple[str, Sequence[Sequence[Any]]]]) -> list[str]:
     """Lines of a table: a header of one or more lines, then sections, each under its title (none where it is empty)."""
     sections = [(title, [["" if x is None else str(x) for x in row] for row in rows]) for title, rows in sections]

@@ -29,7 +29,16 @@ if TYPE_CHECKING:
 
 FORMAT = "dsf-conversion/1"
 TEXT, TENSORS = "conversion.json", "tensors.safetensors"
-_PLAIN = ("kind", "unit", "ball", "const", "groups", "steps", "first", "dependence")  # fields of a domain that JSON holds
+_PLAIN = (
+    "kind",
+    "unit",
+    "ball",
+    "const",
+    "groups",
+    "steps",
+    "first",
+    "dependence",
+)  # fields of a domain that JSON holds
 _OWN = ("dsf.converters.", "dsf.attention:")  # where a saved architecture may be rebuilt from: never from a file's word
 
 
@@ -178,7 +187,10 @@ def _architecture(row: Mapping[str, Any]) -> Architecture:
 def _domain_to_json(d: Domain) -> dict[str, Any]:
     if d.value:
         return {"kind": d.kind, "fixed": True}
-    return {name: getattr(d, name) for name in _PLAIN} | {"set": _set_to_json(d.set), "spectrum": _set_to_json(d.spectrum)}
+    return {name: getattr(d, name) for name in _PLAIN} | {
+        "set": _set_to_json(d.set),
+        "spectrum": _set_to_json(d.spectrum),
+    }
 
 
 def _domain_of_json(row: Mapping[str, Any], own: Domain) -> Domain:

@@ -144,9 +144,10 @@ def test_check_of_a_model(model):
 
 def test_convert_prints_one_table_and_what_it_means(model):
     result = run("convert", model, "--length", 200)
-    for word in ("recurrent.layer0", "recurrent.layer1", "LSTM", "Diagonal", "time constants", "every 64", "yes"):
+    for word in ("recurrent.layer0", "recurrent.layer1", "LSTM", "Diagonal", "time const.", "every 64", "yes"):
         assert word in result.stdout
-    assert f"{model} on the first 200 bytes of json/decoder.py" in result.stdout.splitlines()[0]
+    first = " ".join(result.stdout.split("\n\n")[0].split())
+    assert first.startswith(f"{model} (ByteModel, 7,") and "on the first 200 bytes of json/decoder.py" in first
     assert result.stdout.splitlines()[-1] == f"Next: dsf check {model}"
     assert "what the state carries is needed" in " ".join(result.stdout.split())
     assert result.stderr.startswith("dsf: running ByteModel on 200 bytes") and "running" not in result.stdout
@@ -155,13 +156,14 @@ def test_convert_prints_one_table_and_what_it_means(model):
 def test_convert_as_json(model, tmp_path):
     text = tmp_path / "text"
     text.write_bytes(b"to be, or not to be: " * 10)
-    document = parsed("convert", model, "--text", text, "--length", 150)
+    (document,) = parsed("convert", model, "--text", text, "--length", 150)["models"]
+    assert document["model"] == str(model) and document["class"] == "ByteModel" and document["parameters"] > 1000
     assert document["text"] == f"the first 150 bytes of {text}" and document["unconverted"] == {}
     for path, row in zip(("recurrent.layer0", "recurrent.layer1"), document["layers"], strict=True):
         assert row["layer"] == path and row["tokens"] == 150 and row["state_size"] == 12
         assert row["error"] < 1e-5 < 1e-3 < row["control"]["error"] and row["control"]["reset_every"] == 64
         assert 0 < row["moduli"][0] < row["moduli"][1] < 10 and row["parity"]["answer"] is True
-    short = parsed("convert", model, "--text", text, "--length", 64)
+    (short,) = parsed("convert", model, "--text", text, "--length", 64)["models"]
     assert [row["control"]["error"] for row in short["layers"]] == [None, None]
     assert "too short for the control" in " ".join(run("convert", model, "--text", text, "--length", 64).stdout.split())
 
@@ -172,11 +174,8 @@ def test_convert_as_json(model, tmp_path):
 def test_unknown_names():
     assert "Did you mean deltanet" in error("show", "deltanot") and "dsf list" in error("show", "deltanot")
     assert "There is no such folder either" in error("check", "deltanot")
-    assert (
-        error("check", "no/such")
-        == "dsf: no/such is not a folder: give one that holds config.json and model.safetensors"
-    )
-    assert "nosuch is not a folder" in error("convert", "nosuch")
+    assert "./no/such is no folder" in error("check", "./no/such")
+    assert "nosuch is no folder" in error("convert", "nosuch")
     assert "lstm is an architecture" in error("convert", "lstm")
 
 

@@ -22,7 +22,7 @@ MAY_IMPORT = {  # beside itself
     "dsf_kernels": {"dsf"},
     "dsf_analysis": {"dsf"},
 }
-EXEMPT = {"dsf/__init__.py", "dsf/cli.py"}
+EXEMPT = {"dsf/__init__.py", "dsf/cli.py", "dsf/cli_models.py", "dsf/cli_run.py"}
 
 
 def submodules():

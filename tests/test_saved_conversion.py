@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from dsf_analysis.report import layer_report
-from tiny_models import FAMILIES, example_tokens, tiny_model
 from torch import nn
 
 import dsf
 from dsf import I, Scalar, System, Unit, Vector, annulus, architecture, definition, outer
 from dsf.edits import clamp
 from dsf.saved_conversion import _domain_of_json, _domain_to_json
+from dsf_analysis.report import layer_report
+from tiny_models import FAMILIES, example_tokens, tiny_model
 
 
 def converted(name):
@@ -119,7 +119,11 @@ WRONG = {
     "a list": (lambda f: (f / "conversion.json").write_text("[]"), ValueError, "its format is None"),
     "format": (lambda f: edited_text(f, lambda d: d.update(format="x/9")), ValueError, "its format is 'x/9'"),
     "no layers": (lambda f: edited_text(f, lambda d: d.pop("layers")), ValueError, "does not load: KeyError: 'layers'"),
-    "elsewhere": (lambda f: edited_text(f, of_another_place), ValueError, "made by 'os:system', which is no part of dsf"),
+    "elsewhere": (
+        lambda f: edited_text(f, of_another_place),
+        ValueError,
+        "made by 'os:system', which is no part of dsf",
+    ),
     "cut off": (
         lambda f: (f / "tensors.safetensors").write_bytes((f / "tensors.safetensors").read_bytes()[:-9]),
         ValueError,

@@ -1,0 +1,195 @@
+"""The small byte-level models of transformers: how each is built, initialised, trained, measured and described.
+
+`train_small_models.py` trains them. Each is a `Recipe` in RECIPES: a Mamba-2, a hybrid of gated DeltaNet layers with
+negative eigenvalues and one attention layer (OLMo-hybrid), and a GPT-2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy, softplus
+
+try:
+    import transformers
+except ImportError as error:
+    raise SystemExit(
+        "Mamba-2, OLMo-hybrid and GPT-2 are trained with transformers, which is not installed: "
+        "pip install 'dsf-toolkit[hf]' (Python 3.11 or newer), or train --model byte_lstm, which needs torch alone"
+    ) from error
+
+# Bytes have no special tokens; the defaults of the three configurations name some that lie outside 0..255.
+BYTES = dict(vocab_size=256, pad_token_id=None, bos_token_id=None, eos_token_id=None, tie_word_embeddings=True)
+POSITIONS = 1024
+LONGEST_TIME_CONSTANT = 500.0
+# Held-out files are read in windows of WINDOW bytes; all but the first start WINDOW // 2 bytes after the one before.
+WINDOW = 1024
+MEASURED_BYTES = 2048
+INITIAL_STD = 0.05
+
+
+@torch.no_grad()
+def spread_time_constants(mixer: nn.Module) -> None:
+    """Heads that forget with time constants from 1 to LONGEST_TIME_CONSTANT tokens, evenly on a logarithmic scale.
+
+    A head decays by exp(-exp(A_log) softplus(input + dt_bias)) at each token. The initial values of transformers
+    draw A up to 16, and the heads of a model this small mostly forget within a few tokens; a minute of training does
+    not find a longer memory by itself. Here 1 / time constant is split evenly between A and dt: were it all in dt,
+    which in Mamba-2 scales what is written too, a head that forgets slowly would also hardly write.
+    """
+    dt = torch.logspace(0, math.log10(LONGEST_TIME_CONSTANT), mixer.A_log.numel()).rsqrt()
+    mixer.A_log.copy_(dt.log())
+    mixer.dt_bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # the inverse of softplus
+
+
+def new_mamba2() -> nn.Module:
+    config = transformers.Mamba2Config(
+        hidden_size=96, expand=2, num_heads=6, head_dim=32, state_size=16, n_groups=1, num_hidden_layers=2,
+        chunk_size=32, initializer_range=INITIAL_STD, **BYTES,
+    )  # fmt: skip
+    model = transformers.Mamba2ForCausalLM(config)
+    for layer in model.backbone.layers:
+        spread_time_constants(layer.mixer)
+    return model
+
+
+def new_olmo_hybrid() -> nn.Module:
+    config = transformers.OlmoHybridConfig(
+        hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=4,
+        layer_types=["linear_attention", "linear_attention", "full_attention"],
+        linear_num_key_heads=4, linear_num_value_heads=4, linear_key_head_dim=16, linear_value_head_dim=16,
+        linear_allow_neg_eigval=True, max_position_embeddings=4096, initializer_range=INITIAL_STD, **BYTES,
+    )  # fmt: skip
+    model = transformers.OlmoHybridForCausalLM(config)
+    for mixer in delta_rules(model).values():
+        spread_time_constants(mixer)
+    return model
+
+
+def new_gpt2() -> nn.Module:
+    config = transformers.GPT2Config(
+        n_embd=64, n_layer=3, n_head=4, n_positions=POSITIONS, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+        initializer_range=INITIAL_STD, **BYTES,
+    )  # fmt: skip
+    model = transformers.GPT2LMHeadModel(config)
+    look_back(model.transformer.wpe.weight, model.transformer.h[0].attn.c_attn.weight, heads=config.n_head)
+    return model
+
+
+@torch.no_grad()
+def look_back(positions: torch.Tensor, qkv: torch.Tensor, heads: int, strength: float = 1.5) -> None:
+    """Head h of the first layer starts by looking at the byte h + 1 positions before.
+
+    To find the byte before by position embeddings drawn at random takes a GPT-2 longer than the minute it has. Here
+    positions are sinusoids. Of each head, q is k turned by the angles of its distance: q_t . k_s is largest at
+    s = t - h - 1. All of it is trained on.
+    """
+    width = positions.shape[1]
+    frequencies = torch.logspace(math.log10(0.9 * math.pi), math.log10(2 * math.pi / POSITIONS), width // 2)
+    angles = torch.arange(POSITIONS)[:, None] * frequencies
+    positions.copy_(0.1 * torch.stack([angles.sin(), angles.cos()], -1).flatten(1))
+    size = width // heads
+    fast = torch.arange(size)  # the position's fastest size / 2 sinusoids
+    for head in range(heads):
+        q, k = (qkv[:, part * width + head * size :][:, :size] for part in (0, 1))
+        turn = [torch.tensor([[c, s], [-s, c]]) for c, s in _cos_sin((head + 1) * frequencies[: size // 2])]
+        q.mul_(0.3)[fast] += strength * torch.block_diag(*turn)
+        k.mul_(0.3)[fast] += strength * torch.eye(size)
+
+
+def _cos_sin(angles: torch.Tensor) -> list[tuple[float, float]]:
+    return [(math.cos(angle), math.sin(angle)) for angle in angles.tolist()]
+
+
+def delta_rules(model: nn.Module) -> dict[str, nn.Module]:
+    """The gated DeltaNet mixers of a model, by name."""
+    return {name: module for name, module in model.named_modules() if name.endswith("linear_attn")}
+
+
+def _recorded(model: nn.Module, tokens: torch.Tensor, modules: dict[str, nn.Module]) -> dict[str, torch.Tensor]:
+    """What these modules give when the model reads the tokens."""
+    outputs = {}
+    hooks = [
+        module.register_forward_hook(lambda _, inputs, output, name=name: outputs.update({name: output}))
+        for name, module in modules.items()
+    ]
+    try:
+        with torch.no_grad():
+            model.eval()(input_ids=tokens, use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return outputs
+
+
+def log_decays(model: nn.Module, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The log of each head's decay at each of the tokens [B, T], by the name of its mixer: [B, T, heads].
+
+    Mamba-2: dt A, with A = -exp(A_log). Gated DeltaNet: g = -exp(A_log) softplus(a + dt_bias). No recurrence: {}.
+    """
+    mixers = {name: module for name, module in model.named_modules() if hasattr(module, "A_log")}
+    sources = {name: m.in_proj if hasattr(m, "in_proj") else m.a_proj for name, m in mixers.items()}
+    found = {}
+    for name, output in _recorded(model, tokens, sources).items():
+        A_log, dt_bias = mixers[name].A_log.detach(), mixers[name].dt_bias.detach()
+        found[name] = -A_log.exp() * softplus(output[..., -len(A_log) :] + dt_bias)
+    return found
+
+
+def time_constants(model: nn.Module, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+    """-1 / (mean log decay) over the tokens [B, T], in tokens: [heads], by the name of the mixer."""
+    return {name: -1 / decay.mean((0, 1)) for name, decay in log_decays(model, tokens).items()}
+
+
+def betas(model: nn.Module, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+    """beta = 2 sigmoid(b) at each of the tokens [B, T], by the name of the gated DeltaNet mixer: [B, T, heads]."""
+    sources = {name: mixer.b_proj for name, mixer in delta_rules(model).items()}
+    return {name: 2 * output.sigmoid() for name, output in _recorded(model, tokens, sources).items()}
+
+
+def with_clamped_betas(model: nn.Module, measure: Callable[[], float]) -> float:
+    """What `measure` gives while beta is clamped to [0, 1]: 2 sigmoid(b) <= 1 where b <= 0."""
+    hooks = [
+        mixer.b_proj.register_forward_hook(lambda _, inputs, output: output.clamp(max=0))
+        for mixer in delta_rules(model).values()
+    ]
+    try:
+        return measure()
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@torch.no_grad()
+def bits_per_byte(
+    model: nn.Module, texts: list[torch.Tensor], advance: Callable[[int], None] = lambda bytes_done: None
+) -> float:
+    """Mean of -log2 p over every byte of the texts but the first of each, each byte once.
+
+    A text is read in windows of WINDOW bytes: its first window counts in full, each later one from its middle on, so
+    that a byte is predicted from all the bytes before it in the text, or from WINDOW // 2 of them and more.
+    """
+    model.eval()
+    windows = []
+    for text in texts:
+        for start in range(0, max(1, len(text) - 1 - WINDOW // 2), WINDOW // 2):
+            windows.append((text[start : start + WINDOW + 1], WINDOW // 2 if start else 0))
+    windows.sort(key=lambda window: len(window[0]))  # so that little is padded
+    total, count = 0.0, 0
+    for first in range(0, len(windows), 8):
+        pieces, skips = zip(*windows[first : first + 8], strict=True)
+        padded = nn.utils.rnn.pad_sequence(list(pieces), batch_first=True)  # on the right: a causal model never sees it
+        losses = cross_entropy(
+            model(input_ids=padded[:, :-1], use_cache=False).logits.transpose(1, 2), padded[:, 1:], reduction="none"
+        )
+        for loss, piece, skip in zip(losses, pieces, skips, strict=True):
+            total += loss[skip : len(piece) - 1].double().sum().item()
+            count += len(piece) - 1 - skip
+            advance(len(piece) - 1 - skip)
+    assert count == sum(len(text) - 1 for text in texts)
+    return total / math.log(2) / count

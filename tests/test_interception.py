@@ -1,0 +1,71 @@
+"""Functions are handed to the handler of their own thread, and given back whatever happens."""
+
+import sys
+import threading
+import types
+
+import pytest
+from torch import nn
+
+from dsf import interception
+from dsf.interception import intercepted, places, untouched
+
+FILE = "a_file_for_the_test_of_interception"
+
+
+@pytest.fixture
+def file(monkeypatch):
+    module = types.ModuleType(FILE)
+    exec("def f(x):\n    return x + 1\ndef g(x):\n    return f(x) * 10", vars(module))
+    monkeypatch.setitem(sys.modules, FILE, module)
+    return module
+
+
+def times(factor):
+    return lambda name, function, args, kwargs: factor * function(*args, **kwargs)
+
+
+def test_a_block_a_nested_block_and_afterwards(file):
+    own = file.f
+    with intercepted([(FILE, "f")], times(2)):
+        assert file.f(1) == 4 and file.g(1) == 40 and file.f.__name__ == "f"
+        with intercepted([(FILE, "f"), (FILE, "g")], times(3)):
+            assert file.f(1) == 6 and file.g(1) == 3 * 60
+            with untouched():
+                assert file.g(1) == 20
+        assert file.f(1) == 4
+    assert file.f is own and not interception._users
+
+
+def test_an_exception_gives_them_back(file):
+    own = file.f
+    with pytest.raises(ZeroDivisionError), intercepted([(FILE, "f")], times(2)):
+        1 / 0  # noqa: B018
+    assert file.f is own and file.g(1) == 20
+
+
+def test_two_threads_have_their_own_handlers(file):
+    own, found, both = file.f, {}, threading.Barrier(3)
+
+    def run(factor):
+        with intercepted([(FILE, "f")], times(factor)):
+            both.wait(timeout=10)
+            found[factor] = file.g(1)
+            both.wait(timeout=10)
+
+    threads = [threading.Thread(target=run, args=(factor,)) for factor in (5, 7)]
+    for thread in threads:
+        thread.start()
+    both.wait(timeout=10)
+    assert file.g(1) == 20  # this thread has none
+    both.wait(timeout=10)
+    for thread in threads:
+        thread.join()
+    assert found == {5: 100, 7: 140} and file.f is own and not interception._users
+
+
+def test_places_are_those_of_the_classes_files(file):
+    Mixer = type("Mixer", (nn.Module,), {"__module__": FILE})
+    Child = type("Child", (Mixer,), {})
+    assert places([Mixer()], ["f", "h"]) == [(FILE, "f")]
+    assert places([Child(), nn.Linear(1, 1)], ["f", "g"]) == [(FILE, "f"), (FILE, "g")]
