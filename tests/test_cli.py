@@ -192,6 +192,7 @@ def test_wrong_models_and_texts(model, tmp_path):
     pickled = tmp_path / "model.pt"
     torch.save({}, pickled)
     assert "is a pickle, which can run code, and is not opened" in error("convert", pickled)
+    (tmp_path / "config.json").write_text((model / "config.json").read_text())
     assert "pickles can run code and are not opened" in error("convert", tmp_path)
     assert "nofile is not a file" in error("convert", model, "--text", "nofile")
     (tmp_path / "empty").touch()
@@ -204,7 +205,7 @@ def error_of_unconvertible(model):
     """A checkpoint whose module has no recurrence: today's format knows none, so one is put in its place."""
     from unittest import mock
 
-    with mock.patch("dsf.checkpoints.load_checkpoint", lambda folder: (torch.nn.Linear(1, 1), {})):
+    with mock.patch("dsf.opened_models.load_checkpoint", lambda folder: (torch.nn.Linear(1, 1), {})):
         result = run("convert", model, status=2)
     return result.stderr.splitlines()[-1]
 
@@ -213,6 +214,91 @@ def test_wrong_usage():
     assert run("convert", status=2).stdout == ""
     assert run("bogus", status=2).stdout == ""
     assert run("convert", "x", "--length", 0, status=2).stdout == ""
+
+
+def test_an_unforeseen_error_is_one_line_too(monkeypatch):
+    monkeypatch.setattr(dsf, "architectures", lambda: 1 / 0)
+    assert error("list") == "dsf: ZeroDivisionError: division by zero (not foreseen; DSF_TRACEBACK=1 shows where)"
+
+
+def test_long_errors_are_cut():
+    from dsf.cli_output import LONGEST, fail
+
+    with pytest.raises(Exception) as caught:
+        fail("first line\n\n  second " + "x" * 5000)
+    assert type(caught.value).__name__ == "Exit" and caught.value.exit_code == 2
+    assert len(error("show", "n" * 3000)) < LONGEST + 20
+
+
+# -------------------------------------------------------------------------------------------------------- FILE.py:NAME
+
+MINE = """
+import helper_beside
+import dsf
+from dsf import I, Scalar, System, Unit, Vector, architecture, outer
+
+@architecture("My delta rule", register=False)
+def mine(q=Vector, k=Unit, beta=Scalar(0, 2)):
+    return System(A=I - beta * outer(k), B=beta * k, C=q)
+
+def made():
+    return mine.with_domain(beta=dsf.Gate)
+
+def needs(size):
+    return mine
+
+def fails():
+    raise KeyError("inside")
+
+layer = dsf.Mixer(mine, d_model=4, heads=2)
+system = mine(**mine.sample(1, 1, 1, 2, 1)[0])
+number = 3
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    (tmp_path / "helper_beside.py").write_text("found = True\n")
+    (tmp_path / "mine.py").write_text(MINE)
+    return tmp_path / "mine.py"
+
+
+@pytest.mark.parametrize("name, answer", [("mine", True), ("made", False), ("layer", True)])
+def test_check_of_an_architecture_in_a_file(file, name, answer):
+    document = parsed("check", f"{file}:{name}")
+    assert document["file"] == f"{file}:{name}" and document["architecture"] == "mine"
+    assert document["parity"]["answer"] is answer and document["spectrum"]["check"] is True
+    assert str(file.parent) not in sys.path and "mine" not in dsf.architectures()
+
+
+def test_a_file_takes_the_other_options_too(file):
+    assert parsed("check", f"{file}:mine", "--set", "beta=0,1")["parity"]["answer"] is False
+    assert "x_t = (I - beta_t k_t k_t^T) x_{t-1}" in run("show", f"{file}:mine").stdout
+    system = parsed("check", f"{file}:system")
+    assert system["spectrum"]["subject"] == "A_t of these numbers" and "parity" in system
+    assert "System of My delta rule" in run("show", f"{file}:system").stdout or "x_t = " in run("show", f"{file}:system").stdout
+
+
+def test_mistakes_in_files(file, tmp_path):
+    assert error("check", tmp_path / "no.py:mine").endswith("no.py is not a file: give FILE.py:NAME, as in mine.py:mine")
+    assert "say which architecture" in error("show", file) and "it has mine, system" in error("show", file)
+    assert "defines no nosuch; it has mine, system" in error("check", f"{file}:nosuch")
+    assert "number of " in error("check", f"{file}:number") and "is of type int" in error("check", f"{file}:number")
+    assert "needs arguments (size)" in error("check", f"{file}:needs")
+    assert "mine.py, line 17: KeyError: 'inside'" in error("check", f"{file}:fails")
+    broken = tmp_path / "broken.py"
+    broken.write_text("x = 1\nx / 0\n")
+    assert error("check", f"{broken}:x") == f"dsf: {broken}, line 2: ZeroDivisionError: division by zero"
+    broken.write_text("x = 1\n\ndef f(:\n")
+    assert f"{broken}, line 3: SyntaxError" in error("show", f"{broken}:x")
+    broken.write_text("import nosuchpackage\n")
+    assert "line 1: ModuleNotFoundError: No module named 'nosuchpackage'" in error("show", f"{broken}:x")
+    broken.write_text("raise SystemExit(3)\n")
+    assert "line 1: SystemExit: 3" in error("show", f"{broken}:x")
+    assert str(tmp_path) not in sys.path
+
+
+# ------------------------------------------------------------------------------------------------------ entry point
 
 
 def test_the_entry_point_and_a_light_import():

@@ -28,6 +28,18 @@ def test_the_quickstart_runs():
     assert doctest.DocTestRunner(optionflags=flags).run(test).failed == 0
 
 
+def test_the_page_of_converters_runs_and_holds_the_registry():
+    pytest.importorskip("transformers")
+    from dsf.supported import markdown_table
+
+    text = (ROOT / "docs" / "converters.md").read_text()
+    assert markdown_table() in text, "docs/converters.md: renew the table (dsf.supported)"
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    test = doctest.DocTestParser().get_doctest(re.sub(r"^```.*$", "", text, flags=re.M), {}, "converters", None, 0)
+    assert len(test.examples) > 15
+    assert doctest.DocTestRunner(optionflags=flags).run(test).failed == 0
+
+
 def test_the_readme_holds_the_table_of_architectures():
     from dsf_analysis.overview import markdown_table
 
