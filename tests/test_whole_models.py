@@ -82,6 +82,16 @@ def test_bidirectional_attention_is_refused_in_a_sentence():
         dsf.convert(model, TOKENS)
 
 
+def test_bidirectional_attention_with_padding_is_refused_for_the_same_reason():
+    transformers = pytest.importorskip("transformers")
+    sizes = dict(vocab_size=128, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2)
+    model = transformers.BertModel(transformers.BertConfig(**sizes)).eval()
+    mask = torch.ones_like(TOKENS)
+    mask[0, :5] = 0
+    with pytest.raises(ValueError, match=r"\(BertSelfAttention\) is bidirectional attention: a token sees those after it"):
+        dsf.convert(model, dict(input_ids=TOKENS, attention_mask=mask))
+
+
 def test_packed_documents_are_refused():
     pytest.importorskip("transformers")
     mixer, x = tiny_model("mamba2").backbone.layers[0].mixer, torch.randn(1, 20, 48)
