@@ -85,7 +85,7 @@ def attention_architecture(
         q=Vector, k=grouped(Vector, groups), written=Shared(LogDecay), slope=Param(Positive), sink=Param(Scalar)
     )
     wanted = {name: d for name, d in domains.items() if name in ("q", "k", *optional)}
-    table = None if table is None else torch.as_tensor(table)
+    table = None if table is None else torch.as_tensor(table, dtype=torch.float64 if isinstance(table, list) else None)
 
     def softmax_attention(q: Any, k: Any, written: Any = None, slope: Any = None, sink: Any = None) -> System:
         read, write = (_features(x, cap, table) for x in (q, k))

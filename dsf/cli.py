@@ -50,6 +50,9 @@ Text = Annotated[Path | None, typer.Option("--text", help="A file to run on; def
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Another domain of a scalar or vector: beta=0,2.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="auto (that of the weights), float32, bfloat16 or float64.")]
 Layers = Annotated[str | None, typer.Option("--layers", help="Only these layers of the model: 0-3, or 5.")]
+Edits = Annotated[
+    list[str] | None, typer.Option("--edit", metavar="PATH:SIGNAL=CHANGE", help="As in layers.0.mixer:dt=scale(0.5).")
+]
 ARCH = "ARCH|FILE.py:NAME"
 MODEL = "A model's folder, with config.json and safetensors."
 
@@ -129,9 +132,7 @@ def show(
 
 @app.command()
 def check(
-    what: Annotated[
-        str, typer.Argument(metavar=f"{ARCH}|MODEL", help="An architecture, one in a file of yours, or a model's folder.")
-    ],
+    what: Annotated[str, typer.Argument(metavar=f"{ARCH}|MODEL", help="An architecture, or a model's folder.")],
     domains: Sets = None,
     text: Text = None,
     length: Annotated[int | None, typer.Option(min=1, help="Tokens of the text that a model runs on: 512.")] = None,
@@ -183,7 +184,7 @@ def convert(
     length: Annotated[int | None, typer.Option(min=1, help="Tokens of the text to run on: 2048.")] = None,
     layers: Layers = None,
     dtype: Dtype = "auto",
-    save: Annotated[Path | None, typer.Option("--save", metavar="DIR", help="Write the conversion to a folder.")] = None,
+    save: Annotated[Path | None, typer.Option("--save", metavar="DIR", help="Write the conversion there.")] = None,
     csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the table to a file.")] = None,
     supported: Annotated[bool, typer.Option("--supported", help="List what can be converted, and stop.")] = False,
     as_json: Json = False,
@@ -204,9 +205,7 @@ def run(
     file: Annotated[Path, typer.Option("--input", metavar="FILE", help="The text.")],
     chunk: Annotated[int, typer.Option(min=1, help="Tokens at a time; the state is carried on.")] = 512,
     length: Annotated[int | None, typer.Option(min=2, help="Tokens of the text; default: all of it.")] = None,
-    edit: Annotated[
-        list[str] | None, typer.Option("--edit", metavar="PATH:SIGNAL=CHANGE", help="As in layers.0.mixer:dt=scale(0.5).")
-    ] = None,
+    edit: Edits = None,
     compare: Annotated[bool, typer.Option("--compare", help="Run the original model too.")] = False,
     dtype: Dtype = "auto",
     as_json: Json = False,

@@ -18,6 +18,7 @@ from .definition import Architecture
 from .system import System
 
 EXAMPLE = "as in mine.py:mine"
+DECORATE = "decorate a function with @dsf.architecture(title)"
 
 
 def names_a_file(what: str) -> bool:
@@ -71,8 +72,10 @@ def _architecture(found: Any, file: Path, name: str) -> Architecture | System:
     if inspect.isfunction(found):
         needs = [p.name for p in inspect.signature(found).parameters.values() if p.default is p.empty and p.kind < 2]
         if needs:
-            fail(f"{name} of {file} needs arguments ({', '.join(needs)}): decorate it with @dsf.architecture(title), or "
-                 "give a function without arguments that returns an architecture")
+            fail(
+                f"{name} of {file} needs arguments ({', '.join(needs)}): {DECORATE}, or give a function without "
+                "arguments that returns an architecture"
+            )
         with _on_path(file.resolve().parent):
             try:
                 found = found()
@@ -83,14 +86,16 @@ def _architecture(found: Any, file: Path, name: str) -> Architecture | System:
     if not isinstance(found, (Architecture, System)) and isinstance(own, Architecture):  # a layer
         return own
     if not isinstance(found, (Architecture, System)):
-        fail(f"{name} of {file} is of type {type(found).__name__}: no architecture (a function with "
-             "@dsf.architecture(title)), a system, or a function that returns one")
+        fail(
+            f"{name} of {file} is of type {type(found).__name__}: no architecture, no system, and no function that "
+            "returns one"
+        )
     return found
 
 
 def _offered(module: ModuleType) -> str:
     own = [k for k, x in vars(module).items() if isinstance(x, (Architecture, System)) and not k.startswith("_")]
-    return f"it has {', '.join(own)}" if own else "it has no architecture: decorate a function with @dsf.architecture(title)"
+    return f"it has {', '.join(own)}" if own else f"it has no architecture: {DECORATE}"
 
 
 def _where(error: BaseException, file: Path) -> str:

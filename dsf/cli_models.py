@@ -221,7 +221,8 @@ def supported() -> list[dict[str, Any]]:
             home = inspect.getmodule(found.steps)
             words = (inspect.getdoc(home) or "").strip().splitlines() or [found.steps.__name__]
             file = _short(getattr(home, "__file__", None) or "?")
-            row = files.setdefault(file, {"file": file, "what": words[0], "families": [], "modules": [], "functions": []})
+            empty = {"file": file, "what": words[0], "families": [], "modules": [], "functions": []}
+            row = files.setdefault(file, empty)
             row[kind].append(name)
             row["families"] += [family for family in found.families if family not in row["families"]]
     return sorted(files.values(), key=lambda row: row["file"])
@@ -231,6 +232,12 @@ def _short(file: str) -> str:
     """A file of the library from its folder on."""
     top = Path(__file__).parent.parent
     return Path(file).relative_to(top).as_posix() if Path(file).is_relative_to(top) else file
+
+
+OTHERS = (
+    "Functions are intercepted by name in the file of whatever module calls them, so other families that call them "
+    "convert too. Your own: mixers={Class: function}, or @dsf.converter(Class)."
+)
 
 
 def print_supported(as_json: bool) -> None:
@@ -245,8 +252,7 @@ def print_supported(as_json: bool) -> None:
             if row[kind]:
                 typer.echo(fill(f"  {kind:11s}  {', '.join(row[kind])}", " " * 15))
         typer.echo(f"  file         {row['file']}\n")
-    typer.echo(fill("Functions are intercepted by name in the file of whatever module calls them, so other families that "
-                    "call them convert too. Your own: mixers={Class: function}, or @dsf.converter(Class)."))
+    typer.echo(fill(OTHERS))
 
 
 def _default_text() -> Path:

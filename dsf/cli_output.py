@@ -104,7 +104,8 @@ def tracked(items: Iterable[Any], what: str, total: int, step: Any = lambda item
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = TextColumn("dsf: {task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    words = TextColumn("dsf: {task.description}", markup=False)
+    columns = words, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
         for item in items:

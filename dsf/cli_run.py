@@ -18,7 +18,14 @@ EXAMPLE = 256  # tokens of the text on which the model is converted
 
 
 def run_model(
-    source: str, file: Path, chunk: int, length: int | None, edits: Sequence[str], compare: bool, dtype: str, as_json: bool
+    source: str,
+    file: Path,
+    chunk: int,
+    length: int | None,
+    edits: Sequence[str],
+    compare: bool,
+    dtype: str,
+    as_json: bool,
 ) -> None:
     """Streams the text, and prints loss, speed and memory."""
     import dsf
@@ -124,7 +131,8 @@ NAMES = {
 
 def _print(document: dict[str, Any]) -> None:
     unit, runs = document["unit"], document["runs"]
-    typer.echo(fill(f"{document['model']} ({document['class']}) on {document['text']}, in chunks of {document['chunk']:,}"))
+    chunks = f"in chunks of {document['chunk']:,}"
+    typer.echo(fill(f"{document['model']} ({document['class']}) on {document['text']}, {chunks}"))
     for edit in document["edits"]:
         typer.echo(fill(f"edited: {edit['layer']} ({edit['architecture']}): {', '.join(edit['edits'])}", "  "))
         typer.echo(f"  eigenvalues over all inputs  {edit['all_inputs'][0]} -> {edit['all_inputs'][1]}")
@@ -143,7 +151,8 @@ def _print(document: dict[str, Any]) -> None:
     if runs.get("original", {}).get("because"):
         typer.echo(fill(f"The original was not run: {runs['original']['because']}", "  "))
     elif "original" in runs:
-        typer.echo(f"dsf differs from the original by {runs['dsf']['nats'] - runs['original']['nats']:+.1e} nats per {unit}.")
+        apart = runs["dsf"]["nats"] - runs["original"]["nats"]
+        typer.echo(f"dsf differs from the original by {apart:+.1e} nats per {unit}.")
     if "edited" in runs:
         change = runs["edited"]["nats"] - runs["dsf"]["nats"]
         typer.echo(f"The edit changes the loss by {change:+.4f} nats ({change / math.log(2):+.4f} bits) per {unit}.")

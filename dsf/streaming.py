@@ -143,7 +143,7 @@ def _windows(module: nn.Module) -> list[int]:
 def _forget(module: nn.Module) -> None:
     for part in module.modules():
         for name in KEPT:
-            if getattr(part, name, None) is not None:
+            if isinstance(getattr(part, name, None), torch.Tensor):
                 setattr(part, name, None)
 
 

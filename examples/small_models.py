@@ -23,6 +23,8 @@ except ImportError as error:
         "pip install 'dsf-toolkit[hf]' (Python 3.11 or newer), or train --model byte_lstm, which needs torch alone"
     ) from error
 
+transformers.logging.set_verbosity_error()  # that no faster kernels are installed is no news here
+
 # Bytes have no special tokens; the defaults of the three configurations name some that lie outside 0..255.
 BYTES = dict(vocab_size=256, pad_token_id=None, bos_token_id=None, eos_token_id=None, tie_word_embeddings=True)
 POSITIONS = 1024
@@ -193,3 +195,203 @@ def bits_per_byte(
             advance(len(piece) - 1 - skip)
     assert count == sum(len(text) - 1 for text in texts)
     return total / math.log(2) / count
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One model: how it is made, what it is trained on, and what its card says of it."""
+
+    name: str
+    title: str
+    architecture: str
+    new: Callable[[], nn.Module]
+    learning_rate: float
+    batch: int
+    chunk: int
+    initial: str
+    limitation: str
+    any_position: bool = False  # whether a training window may stand at any position the model has
+
+    bits_per_byte = staticmethod(bits_per_byte)
+
+    def parameter_groups(self, model: nn.Module, weight_decay: float) -> list[dict]:
+        """Matrices decay; norms, biases, and what sets the time constants (A_log, dt_bias, D) do not."""
+        matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
+        vectors = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
+        return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+    def losses(self, model: nn.Module, texts: list[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """The loss of one batch of windows after the other, each window from a random place in the joined texts."""
+        joined = torch.cat(texts)
+        steps = torch.arange(self.chunk + 1)
+        while True:
+            window = joined[torch.randint(len(joined) - self.chunk, (self.batch, 1)) + steps]
+            where = {}
+            if self.any_position:
+                where["position_ids"] = torch.randint(POSITIONS - self.chunk + 1, (self.batch, 1)) + steps[:-1]
+            logits = model(input_ids=window[:, :-1], use_cache=False, **where).logits
+            yield cross_entropy(logits.flatten(0, 1), window[:, 1:].flatten())
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """config.json and model.safetensors; generation_config.json would hold nothing, and is left out."""
+        model.save_pretrained(folder)
+        (folder / "generation_config.json").unlink(missing_ok=True)
+        (folder / "model.safetensors").chmod(0o644)  # it is written for its owner alone
+
+    def card(self, model: nn.Module, held_out: list[torch.Tensor], figures: dict) -> str:
+        """The model card: what was measured in this run, and nothing else."""
+        tokens = torch.stack([text[:MEASURED_BYTES] for text in held_out if len(text) >= MEASURED_BYTES])
+        inside = recurrences(model, tokens)
+        beta = torch.cat([beta.flatten() for beta in betas(model, tokens).values()] or [torch.empty(0)])
+        if len(beta):
+            clamped = with_clamped_betas(model, lambda: bits_per_byte(model, held_out))
+            inside += NEGATIVE.format(
+                share=f"{100 * (beta > 1).double().mean().item():.0f}",
+                smallest=f"{1 - beta.max().item():.2f}",
+                clamped_bits=f"{clamped:.3f}",
+                model_bits=figures["model_bits"],
+            )
+        return CARD.format(
+            **figures,
+            **vars(self),
+            inside=inside,
+            window=WINDOW,
+            half=WINDOW // 2,
+            transformers=transformers.__version__,
+        )
+
+
+def recurrences(model: nn.Module, tokens: torch.Tensor) -> str:
+    """The table of the measured time constants, or nothing where no layer has a decay."""
+    constants = time_constants(model, tokens)
+    if not constants:
+        return ""
+    rows = [f"| `{name}` | {', '.join(f'{c:.1f}' for c in row.tolist())} |" for name, row in constants.items()]
+    return RECURRENCES.format(texts=len(tokens), bytes=tokens.shape[1], rows="\n".join(rows))
+
+
+RECURRENCES = """
+## What its heads remember
+
+| recurrence | time constants of its heads, in bytes |
+|---|---|
+{rows}
+
+-1 / (mean log decay of a step), measured at the first {bytes} bytes of each of the {texts} held-out files that are as
+long. It is how long a head's state lasts by its decay alone; what a delta rule overwrites goes sooner.
+"""
+
+NEGATIVE = """
+Of the betas of the delta rules on these bytes, {share} % are above 1: there the eigenvalue along k of
+A = exp(g) (I - beta k k^T) is negative, down to exp(g) times {smallest}. With beta clamped to [0, 1], and nothing
+trained again, the held-out loss goes from {model_bits} to {clamped_bits} bits per byte.
+"""
+
+CARD = """\
+# {title} over bytes, trained on the source of the Python standard library
+
+A language model over bytes, small enough to look into: {architecture}. It gives the logits of the next byte. Tokens are
+bytes, 0..255, without a tokenizer. It is an example for dsf, not a tool for writing code.
+
+```python
+from transformers import AutoModelForCausalLM
+
+from dsf.checkpoints import bytes_of
+
+model = AutoModelForCausalLM.from_pretrained("examples/models/{name}").eval()
+logits = model(bytes_of("import os")).logits  # [1, 9, 256]
+```
+
+## Measured
+
+| | held-out bits per byte |
+|---|---|
+| this model | {model_bits} |
+| byte bigram, add-one backoff, counted on the same training files | {bigram_bits} |
+
+The mean of -log2 p over every byte of the held-out files but the first of each; both see exactly the same bytes.
+A file is read in windows of {window} bytes that overlap by half. The first window counts in full, each later one from
+its middle on: every byte counts once, and is predicted from all bytes before it in its file, or from at least {half}
+of them. The running training loss ended at {train_bits} bits per byte.
+
+| | |
+|---|---|
+| parameters | {parameters} |
+| model.safetensors | {size} bytes, float32 |
+{inside}
+## Data and split
+
+{data}
+
+## Training
+
+{steps} steps of AdamW on {batch} windows of {chunk} bytes from random places of the joined training files; no state
+is carried between windows. Learning rate {rate} with a short warm-up, then a cosine; weight decay {decay} on matrices,
+gradients clipped at norm {clip}; seed {seed}. It took {seconds} seconds of wall time on one CPU thread (torch {torch},
+transformers {transformers}).
+{initial}
+The settings were chosen by the held-out loss of a few short runs, so its held-out figure is slightly optimistic.
+
+## Limitations
+
+- It has seen Python source of one style and era; other text was not measured. What it generates is not to be run.
+- One seed; no variance was measured. Held-out files share authors, idioms and licence texts with the training files.
+- Other CPython versions have other files under these names: there the held-out figure will differ.
+- It was trained for about a minute on windows of {chunk} bytes: nothing taught it to use longer dependencies.
+- {limitation}
+
+## How to make it again
+
+{again}
+"""
+
+DECAYS = (
+    "The decays are initialised so that the heads of a layer have time constants from 1 to "
+    f"{LONGEST_TIME_CONSTANT:.0f} bytes."
+)
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            name="byte_mamba2",
+            title="A small Mamba-2",
+            architecture="transformers' `Mamba2ForCausalLM`, 2 layers of width 96,\n6 heads of 32 channels with "
+            "16 states per channel",
+            new=new_mamba2,
+            learning_rate=6e-3,
+            batch=4,
+            chunk=256,
+            initial=DECAYS,
+            limitation="Training saw no byte further back than its window, so the heads with the longest time "
+            "constants were hardly asked\n  to be that long: part of their memory is their initialisation.",
+        ),
+        Recipe(
+            name="byte_olmo_hybrid",
+            title="A small OLMo-hybrid",
+            architecture="transformers' `OlmoHybridForCausalLM`, two\nlayers of gated DeltaNet with negative "
+            "eigenvalues (4 heads, k and v of size 16, `linear_allow_neg_eigval`), then\none of softmax attention "
+            "without positions (4 heads), of width 64",
+            new=new_olmo_hybrid,
+            learning_rate=5e-3,
+            batch=4,
+            chunk=256,
+            initial=DECAYS,
+            limitation="Training saw no byte further back than its window, so the heads with the longest time "
+            "constants were hardly asked\n  to be that long: part of their memory is their initialisation. That beta "
+            "exceeds 1 begins with its initialisation\n  too, where it is near 1.",
+        ),
+        Recipe(
+            name="byte_gpt2",
+            title="A small GPT-2",
+            architecture=f"transformers' `GPT2LMHeadModel`, 3 layers of width 64\nwith 4 heads, {POSITIONS} positions",
+            new=new_gpt2,
+            learning_rate=4e-3,
+            batch=4,
+            chunk=256,
+            initial="Each window stands at a random position. Position embeddings start as sinusoids, and the heads "
+            "of the first layer\nwith their q and k such that they look 1, 2, 3 and 4 bytes back.",
+            limitation=f"It reads at most {POSITIONS} bytes at a time.",
+            any_position=True,
+        ),
+    )
+}

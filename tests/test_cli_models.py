@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from dsf.conversion import Conversion
+import dsf
 from dsf.pretrained import quiet
 from test_cli import environment, error, parsed, run
 from tiny_models import FAMILIES, tiny_model
@@ -45,12 +45,13 @@ def test_several_models_are_one_table(models, text, tmp_path):
     table = tmp_path / "table.csv"
     result = run("convert", models / "olmo_hybrid", models / "mistral", "--text", text, "--length", 100, "--csv", table)
     lines = result.stdout.splitlines()
-    assert sum("architecture" in line for line in lines) == 1 and sum("OlmoHybridForCausalLM" in line for line in lines) == 1
+    assert sum(line.startswith("layer  ") for line in lines) == 1
+    assert sum("(OlmoHybridForCausalLM, 72,008 parameters) on the first 100 bytes" in line for line in lines) == 1
     (delta,) = (line for line in lines if line.startswith(DELTA))
     for word in ("Gated DeltaNet", "Reflection", "4 x 12 x 16", "[-1, 1]", "[-0.", "yes"):
         assert word in delta
-    (window,) = (line for line in lines if line.startswith("model.layers.1.self_attn  Softmax attention, window of 24"))
-    assert "holds 24" in window and "undecided" in window
+    (_, window) = (line for line in lines if "Softmax attention, window of 24" in line)
+    assert window.startswith("model.layers.1.self_attn ") and "holds 24" in window and "undecided" in window
     assert "5 layers of 2 models" in result.stdout
     with table.open() as stream:
         rows = list(csv.DictReader(stream))
@@ -75,20 +76,20 @@ def test_a_terminal_of_any_width(models, text, monkeypatch):
         out = run("convert", models / "olmo_hybrid", models / "mistral", "--text", text, "--length", 70).stdout
         assert max(map(len, out.splitlines())) <= columns
         assert ("  A_t          Reflection c(aI - b k k^T); 4 heads, n = 12, p = 16" in out) == cards
-        assert ("heads\nx n x p" in out or "x n x p" in out) != cards
+        assert ("x n x p" in out) != cards
     monkeypatch.setattr("dsf.cli_output.width", lambda: 80)
     for command in (["check", models / "olmo_hybrid", "--text", text, "--length", 70], ["list"], ["check", "lstm"]):
         assert max(map(len, run(*command).stdout.splitlines())) <= 80
 
 
 def test_some_layers_in_another_precision(models, text):
-    document = parsed("convert", models / "olmo_hybrid", "--text", text, "--length", 70, "--layers", "0", "--dtype", "float64")
-    (one,) = document["models"]
+    given = models / "olmo_hybrid", "--text", text, "--length", 70
+    (one,) = parsed("convert", *given, "--layers", "0", "--dtype", "float64")["models"]
     assert [row["layer"] for row in one["layers"]] == [DELTA] and one["unconverted"] == {}
     half = parsed("convert", models / "mistral", "--text", text, "--length", 70, "--dtype", "bfloat16")["models"][0]
     assert 1e-4 < half["layers"][0]["error"] < 0.1
     assert "--dtype is one of auto, float32" in error("convert", models / "mistral", "--dtype", "int8")
-    assert "got '3-1'" in error("convert", models / "mistral", "--layers", "3-1") or True
+    assert "layers" in error("convert", models / "mistral", "--layers", "7")
 
 
 def test_a_model_of_few_positions_is_run_on_as_many(models, text):
@@ -99,14 +100,13 @@ def test_a_model_of_few_positions_is_run_on_as_many(models, text):
     ).stderr  # fmt: skip
 
 
-def test_save(models, text, tmp_path, monkeypatch):
-    saved = []
-    monkeypatch.setattr(Conversion, "save", lambda self, folder: saved.append((self.title, folder)), raising=False)
-    run("convert", models / "mistral", "--text", text, "--length", 70, "--save", tmp_path / "one")
+def test_save(models, text, tmp_path):
+    out = run("convert", models / "mistral", "--text", text, "--length", 70, "--save", tmp_path / "one").stdout
+    assert f"Saved in {tmp_path / 'one'}" in out
     run("convert", models / "mistral", models / "mamba", "--text", text, "--length", 70, "--save", tmp_path / "two")
-    kinds = "MistralForCausalLM", "MambaForCausalLM"
-    assert saved[0] == (kinds[0], tmp_path / "one")
-    assert saved[1:] == [(kinds[0], tmp_path / "two" / "mistral"), (kinds[1], tmp_path / "two" / "mamba")]
+    for folder, title in (("one", "window of 24"), ("two/mistral", "Softmax attention"), ("two/mamba", "Mamba")):
+        layers = dsf.load_conversion(tmp_path / folder).layers.values()
+        assert len(layers) == 2 and all(title in layer.architecture.title for layer in layers)
 
 
 def test_supported():
@@ -162,7 +162,7 @@ def test_run_with_an_edit_says_what_it_changes(models, text):
     assert twice["edits"][0]["edits"] == ["beta = clamp(0, 1)", "drive = scale(0)"]
     assert twice["runs"]["edited"]["nats"] != runs["edited"]["nats"]
     out = run(*args).stdout
-    for word in ("[-1, 1] -> [0, 1]", "yes -> no", "The edit changes the loss by", "peak memory", "every mixer run by dsf"):
+    for word in ("[-1, 1] -> [0, 1]", "yes -> no", "The edit changes the loss by", "peak memory", "run by dsf"):
         assert word in out
 
 
@@ -187,7 +187,8 @@ def test_mistakes_of_run(models, text, tmp_path):
         return result.stderr.splitlines()[-1]
 
     given = models / "olmo_hybrid", "--input", text, "--length", 100
-    assert "no layer is called 'nosuch'; the layers are model.layers.0" in last(*given, "--edit", "nosuch:beta=clamp(0,1)")
+    unknown = last(*given, "--edit", "nosuch:beta=clamp(0,1)")
+    assert "no layer is called 'nosuch'; the layers are model.layers.0" in unknown
     assert "has the signals q, k, beta, g, drive, not 'z'" in last(*given, "--edit", f"{DELTA}:z=clamp(0,1)")
     assert "an edit is PATH:SIGNAL=CHANGE" in last(*given, "--edit", "beta=2")
     assert "nofile is not a file" in last(models / "olmo_hybrid", "--input", "nofile")

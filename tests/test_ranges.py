@@ -1,5 +1,7 @@
 """What is said of the values of a tensor holds for every input; what is not known is not said."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dsf
-from dsf import Interval, inf
+from dsf import Interval, LogDecay, Scalar, inf
+from dsf.converter_tools import found_domain
 from dsf.ranges import Ranges
+from dsf.recording import Call
 from tiny_models import FAMILIES, example_tokens, tiny_model
 
 OF_ONE = {
@@ -105,6 +109,14 @@ def test_domains_of_real_models(name, beta):
     layer = next(iter(dsf.convert(tiny_model(name), example_tokens()).layers.values()))
     signals = layer.architecture.signals
     assert signals["beta"].set == beta and signals["g"].set.hi == 0
+
+
+def test_where_the_operations_say_nothing_the_values_decide():
+    call = Call("", None, {"g": -torch.rand(3), "h": torch.randn(3)}, ranges={})
+    assert found_domain(call, "g", Scalar, within=LogDecay) == LogDecay
+    assert found_domain(call, "h", Scalar, within=LogDecay) == Scalar == found_domain(call, "g", Scalar)
+    known = replace(call, ranges={"g": Interval(-2, 0)})
+    assert found_domain(known, "g", Scalar, within=LogDecay) == Scalar(-2, 0)
 
 
 def test_a_mixer_of_another_name_gets_the_same_domains():

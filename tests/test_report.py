@@ -98,7 +98,8 @@ def test_only_the_chosen_steps_are_looked_at():
     """A_t of 4096 steps and 64 heads is never made: its matrices would be 68 GB, its diagonals 0.5 GB each."""
     arch = dsf.architecture_named("gla")
     g = torch.full((1, 4096, 64, 1), -0.01).expand(-1, -1, -1, 128)
-    layer = layer_of(arch, torch.zeros(1, 4096, 64, 1), **dict.fromkeys("qk", torch.zeros(1, 1, 1, 1).expand_as(g)), g=g)
+    zero = torch.zeros(1, 1, 1, 1).expand_as(g)
+    layer = layer_of(arch, torch.zeros(1, 4096, 64, 1), q=zero, k=zero, g=g)
     made = []
 
     class Counted(torch.utils._python_dispatch.TorchDispatchMode):

@@ -128,6 +128,14 @@ def test_9_the_fast_path_of_the_encoder_layer_is_not_taken():
         put_back = conversion.edit("self_attn", drive=0.0).module()
         assert close(conversion.module()(**inputs), layer(**inputs)) < 1e-6
         assert close(put_back(**inputs), layer(**inputs)) > 1e-2  # it is really dsf that runs
+    stack = nn.TransformerEncoder(layer, 2).eval()
+    inputs = dict(src=x, mask=mask, is_causal=True)
+    conversion = dsf.convert(stack, inputs)
+    assert list(conversion.layers) == ["layers.0.self_attn", "layers.1.self_attn"]
+    with torch.no_grad():
+        put_back = conversion.edit("layers.1.self_attn", drive=0.0).module()
+        assert close(conversion.module()(**inputs), stack(**inputs)) < 1e-6
+        assert close(put_back(**inputs), stack(**inputs)) > 1e-2
 
 
 def test_10_the_models_of_the_tests_remember():

@@ -13,8 +13,8 @@ from dsf.converted_layer import ConvertedLayer
 from dsf.exact_eigenvalues import eigenvalues
 from dsf.features import Features
 
-from .recognition import parity
 from .measured import STEPS, measure
+from .recognition import parity
 from .report import all_inputs, matrix_of
 from .spectra import NotInvariant, Spectrum, spectrum
 from .verdicts import Verdict

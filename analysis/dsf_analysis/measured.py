@@ -24,11 +24,11 @@ STEPS = 24  # of the recorded run, at which eigenvalues are computed
 class Measured:
     """What the eigenvalues are on the recorded input.
 
-    real: their least and largest, where all are real. moduli: the least and the largest |eigenvalue| of the n largest of
-    each step (a feedback state (x, y) has 2n coordinates, and n of them may only copy the others). slowest: the time
-    constant -1 / log |lambda| in tokens of a head's largest modulus, in the median over the steps, of the slowest head.
-    median: of the median modulus. oo where |lambda| >= 1. They are local: one step's eigenvalues bound the growth of
-    products of A_t only where the A_t commute.
+    real: their least and largest, where all are real. moduli: the least and the largest |eigenvalue|, of the n largest
+    of each step (a feedback state (x, y) has 2n coordinates, and n of them may only copy the others). slowest: the
+    time constant -1 / log |lambda| in tokens of a head's largest modulus, in the median over the steps, of the slowest
+    head. median: of the median modulus. oo where |lambda| >= 1. They are local: one step's eigenvalues bound the growth
+    of products of A_t only where the A_t commute.
     """
 
     steps: int
@@ -88,7 +88,7 @@ def _largest_moduli(layer: ConvertedLayer, values: torch.Tensor) -> torch.Tensor
 
 
 def register(A: Operator, n: int) -> int | None:
-    """Tokens that A holds and then forgets altogether, where it is a (decaying) shift register: its eigenvalues are 0."""
+    """Tokens that A holds and then forgets, where it is a (decaying) shift register, whose eigenvalues are all 0."""
     if isinstance(A, Composed) and isinstance(A.left, Scaled):
         A = A.right
     return (A.slots or n) if isinstance(A, Shift) and A.by else None

@@ -1,4 +1,4 @@
-"""What a converted layer is, in one row: sizes, eigenvalues over all inputs and on this one, parity, how well it is run."""
+"""What a converted layer is, in one row: sizes, eigenvalues over all inputs and on this one, parity, and its error."""
 
 from __future__ import annotations
 

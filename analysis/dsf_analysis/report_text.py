@@ -100,11 +100,12 @@ def closing_words(rows: Sequence[LayerReport]) -> str:
     of = f"of {len({row.model for row in rows})} models" if len({row.model for row in rows}) > 1 else "of this model"
     feedback, plain = [row for row in rows if row.feedback], [row for row in rows if not row.feedback]
     matrices = ["A_t"] * bool(plain) + ["the Jacobian of (x, y), where A_t reads y_{t-1},"] * bool(feedback)
+    most = max(row.measured.steps for row in rows)
     words = [
         f"dsf runs {len(rows)} layer{'s' * (len(rows) > 1)} {of} as x_t = A_t x_{{t-1}} + B_t u_t "
         f"and reproduces the module's own numbers to {max(row.error for row in rows):.0e}.",
         _memory(rows),
-        f"Eigenvalues on this text are those of {' and '.join(matrices)} at {max(row.measured.steps for row in rows)} steps.",
+        f"Eigenvalues on this text are those of {' and '.join(matrices)} at {most} steps.",
     ]
     negative = [row for row in rows if row.measured.real and row.measured.real[0] < -ZERO]
     if negative:
@@ -141,5 +142,6 @@ def _memory(rows: Sequence[LayerReport]) -> str:
     kept = [row for row in known if (row.control or 0.0) < MATTERS * max(row.error, ROUNDING)]
     if kept:
         names = ", ".join(row.path for row in kept[:3]) + (f" and {len(kept) - 3} more" if len(kept) > 3 else "")
-        return f"{said}: {names} hardly change{'s' * (len(kept) == 1)}, and carr{'ies' if len(kept) == 1 else 'y'} next to nothing."
+        verbs = "hardly changes, and carries" if len(kept) == 1 else "hardly change, and carry"
+        return f"{said}: {names} {verbs} next to nothing."
     return f"{said}: what the state carries is needed."

@@ -76,7 +76,8 @@ def spectrum(x: Any, u: torch.Tensor | None = None, split: int = 1) -> Spectrum:
 
     An Architecture: over ALL inputs, by the lemmas of dsf.enclosures. A System: of its numbers, exact where the
     structure knows them. A converted layer: the same, at up to 64 steps of its input. A Feedback system with its drive
-    u, or a layer of one: of the Jacobian of (x, y) along the trajectory. split > 1 cuts bounded scalar domains into so many pieces, which tightens repeated signals.
+    u, or a layer of one: of the Jacobian of (x, y) along the trajectory. split > 1 cuts bounded scalar domains into so
+    many pieces, which tightens repeated signals.
 
     Raises NotInvariant (a ValueError) for operators that are functions of a window, a prefix or the state: a change of
     basis moves their eigenvalues at will; TypeError for anything else.

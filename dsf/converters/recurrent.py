@@ -35,6 +35,9 @@ def relu_rnn(u=Drive, y=Previous, R=Param(Matrix)):
     return System(A=diag(gain) @ R, B=diag(gain), C=I)
 
 
+relu_rnn.body.rebuild = ("dsf.converters.recurrent:relu_rnn", {})  # type: ignore[attr-defined]
+
+
 def check(call: Call) -> None:
     """Refuses what would give a wrong or unclear result, before torch runs."""
     module, x = call.module, call.arguments.get("input")
