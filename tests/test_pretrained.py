@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import dsf
-from dsf import extras
+from dsf import extras, layer_streaming
 from dsf.layer_streaming import parse_layers, stack_of
 from dsf.opened_models import open_model
 from tiny_models import example_tokens, tiny_model
@@ -90,10 +90,12 @@ def parts_of(module, stack):
     return [p for path, p in module.named_parameters() if path.startswith(stack + ".")]
 
 
-def test_only_the_wanted_layers_run(tmp_path):
+def test_only_the_wanted_layers_run(tmp_path, monkeypatch):
+    read, own = [], layer_streaming._Reader.read
+    monkeypatch.setattr(layer_streaming._Reader, "read", lambda self, path: (read.append(path), own(self, path)))
     opened = open_model(saved("gpt_neox", tmp_path), layers=[0])
     conversion = dsf.convert(opened.module, opened.inputs(TOKENS), only=opened.wants)
-    assert list(conversion.layers) == ["gpt_neox.layers.0.attention"]
+    assert list(conversion.layers) == ["gpt_neox.layers.0.attention"] and read == ["", "gpt_neox.layers.0"]
 
 
 MEASURED = """
