@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from .example_inputs import check_inputs, check_padding
 from .interception import places
 from .recording import Call, ConversionError, Recorder, numbered, record
 from .substitution import Substitution, substituted
+from .unknown_mixers import unknown_mixers
 
 # Beyond the rounding of the dtype over thousands of steps; a wrong gate or term gives errors of 1e-2 and more.
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
@@ -127,10 +127,10 @@ def convert(
     attention and without a cache, unless the inputs bring one.
 
     Args:
-        module: an nn.Module: torch.nn.RNN, LSTM, GRU or MultiheadAttention, a transformers model, or one that calls
-        some. example_inputs: what the module is called on: a tensor, a tuple of arguments, or a dict of keyword
-        arguments. tolerance: the largest allowed max |error| / max |output|; default 1e-10 in float64, 1e-4 in
-        float32. mixers: for classes of your own, class -> function of a module of it and its arguments, which returns
+        module: an nn.Module: torch.nn.RNN, LSTM, GRU, MultiheadAttention, a transformers model, or one that calls some.
+        example_inputs: what the module is called on: a tensor, a tuple of arguments, or a dict of keyword arguments.
+        tolerance: the largest allowed max |error| / max |output|; default 1e-10 in float64, 1e-4 in float32.
+        mixers: for classes of your own, class -> function of a module of it and its arguments, which returns
             (architecture, signals, drive); the output y [B, T, H, p] is reshaped to the module's. A fourth entry, a
             function of y, says otherwise what the module returns.
         only: which modules, by path, are converted.
@@ -150,14 +150,14 @@ def convert(
     own = {cls: Converter((cls.__name__,), own_mixer(function)) for cls, function in (mixers or {}).items()}
     known = {path: c for path, m in module.named_modules() if only(path) and (c := converter_of(m, own)) is not None}
     if not known and not places(module.modules(), taps()):
-        raise _nothing(module, _unconverted(module, ()))
+        raise _nothing(module, unknown_mixers(module, ()))
     recorder = Recorder(module, known, taps())
     with plain(module):
         check_padding(module, example_inputs)
         calls = record(recorder, example_inputs)
     calls = [call for call in calls if only(call.path) and not (_is_stage(call) and call.path in recorder.declined)]
     calls = _without_stages(calls)
-    unconverted = _unconverted(module, [*known, *(call.path for call in calls)]) | recorder.declined
+    unconverted = unknown_mixers(module, [*known, *(call.path for call in calls)]) | recorder.declined
     for path in known.keys() - {call.path for call in calls} - recorder.declined.keys():
         unconverted[path] = f"{type(module.get_submodule(path)).__name__} was not called on these inputs; give others"
     if not calls:
@@ -248,39 +248,3 @@ def _refuse_above(tolerance: float | None, layer: ConvertedLayer, error: float) 
             f"{layer.path} is not reproduced: relative error {error:.1e}, allowed {allowed:.1e}. Is the module "
             f"modified (hooks, pruning, quantisation), or does it diverge?{rounding} tolerance=... allows more"
         )
-
-
-_ADVICE = {
-    nn.RNNCellBase: "runs one step at a time: use the nn.RNN, nn.LSTM or nn.GRU with its weights "
-    "(weight_ih -> weight_ih_l0 ...), or dsf.linearize(step, x0, u)",
-    nn.RNNBase: "has a forward of its own: pass mixers={Class: ...} or register a converter, @dsf.converter(Class)",
-}
-_NAMES = re.compile("RNN|LSTM|GRU|SSM|RWKV|LRU|Recurrent|Mamba|Attention|Retention|DeltaNet")
-_PARTS = re.compile(
-    "(Norm|NormGated|MLP|FeedForward|Embedding|Experts|Router|Gate|Head|Model|ForCausalLM|MoE|Block)$", re.I
-)
-
-
-def _unconverted(module: nn.Module, known: Iterable[str]) -> dict[str, str]:
-    """What looks recurrent by class or name, has no converter, and does not merely contain what is listed or known."""
-    found: dict[str, str] = {}
-    known = list(known)
-
-    def inside_known(path: str) -> bool:
-        return any(_inside(path, outer) for outer in known if outer)
-
-    for path, part in reversed(list(module.named_modules())):  # the innermost first
-        advice = next((text for cls, text in _ADVICE.items() if isinstance(part, cls)), None)
-        name = type(part).__name__
-        if advice is None and _NAMES.search(name) and not _PARTS.search(name) and not inside_known(path):
-            advice = (
-                "looks recurrent by its name, and dsf does not know it: mixers={Class: function}, @dsf.converter(Class)"
-            )
-            advice += " or dsf.linearize(step, x0, u) tell it"
-        if advice and not any(_inside(other, path) for other in (*known, *found)):
-            found[path] = f"{type(part).__name__} {advice}"
-    return dict(reversed(found.items()))
-
-
-def _inside(path: str, outer: str) -> bool:
-    return path == outer or outer == "" or path.startswith(outer + ".")
