@@ -6,6 +6,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 CORE := $(VENV)/.ready-core
 DEV := $(VENV)/.ready-dev
+DEMO := $(VENV)/.ready-demo
 
 unexport PYTHONPATH
 export PYTHONNOUSERSITE := 1
@@ -14,10 +15,11 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 10))
+FOR_TRANSFORMERS := import sys; sys.exit(sys.version_info < (3, 11))
 HAS_CUDA := import sys, torch; sys.exit(not torch.cuda.is_available())
 
 # A stamp counts only while the environment runs and stands where it was made.
-$(shell test ! -e $(CORE) || { $(PY) -c pass && test "$$(cat $(CORE))" = "$$(pwd -P)"; } 2>/dev/null || rm -f $(CORE) $(DEV))
+$(shell test ! -e $(CORE) || { $(PY) -c pass && test "$$(cat $(CORE))" = "$$(pwd -P)"; } 2>/dev/null || rm -f $(CORE) $(DEV) $(DEMO))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all check lint types package docs gpu-check clean
@@ -28,8 +30,9 @@ help: ## list the targets
 	@echo "  PYTHON=python3.12   the Python (3.10 or newer) that .venv is made with; to change it: make clean"
 	@echo "  TORCH_INDEX=URL     the index of PyTorch's CPU wheels (pytorch.org): a small torch, for machines without a GPU"
 
-demo: $(CORE) ## convert a trained network into A, B, C, D and say what it is
-	$(VENV)/bin/dsf convert examples/models/byte_lstm
+MODELS := $(addprefix examples/models/,byte_lstm byte_mamba2 byte_olmo_hybrid byte_gpt2)
+demo: $(DEMO) ## convert four trained networks into A, B, C, D and say what they are
+	$(VENV)/bin/dsf convert $(if $(shell $(PY) -c '$(FOR_TRANSFORMERS)' 2>/dev/null && echo yes),$(MODELS),$(firstword $(MODELS)))
 
 test: $(DEV) ## the tests that CI runs
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 -m "not slow and not gpu and not interpreter"
@@ -86,6 +89,11 @@ $(CORE): pyproject.toml constraints.txt
 	$(if $(TORCH_INDEX),$(PIP) install -c constraints.txt torch --index-url $(TORCH_INDEX))
 	$(PIP) install -c constraints.txt -e .
 	@pwd -P > $@
+
+$(DEMO): $(CORE)
+	@echo "Installing transformers, of which three of the four models are (Python 3.11 or newer; without it, the first alone)"
+	$(PIP) install -q -c constraints.txt -e '.[hf]'
+	@touch $@
 
 $(DEV): $(CORE)
 	@echo "Installing what the tests and checks need"

@@ -20,7 +20,7 @@ class Commands(TyperGroup):
     """The commands, in the order in which they are written; what they raise is told in one line."""
 
     def invoke(self, ctx: Any) -> Any:
-        from .cli_models import quiet
+        from .cli_opened import quiet
 
         try:
             with quiet():
@@ -190,12 +190,14 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Convert trained models into A, B, C, D, prove that their layers are reproduced, and say what they are."""
-    from .cli_models import convert_models, print_supported
-
     if supported:
+        from .cli_supported import print_supported
+
         return print_supported(as_json)
     if not models:
         fail("name one or more models: dsf convert MODEL [MODEL ...]; dsf convert --supported lists what is known")
+    from .cli_models import convert_models
+
     convert_models(models, text, length, dtype, layers, save, csv, as_json)
 
 

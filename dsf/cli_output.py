@@ -58,7 +58,7 @@ def table(header: Sequence[str], sections: Iterable[tuple[str, Sequence[Sequence
 
     found = [*map(line, lines), GAP.join("-" * w for w in widths)]
     for title, rows in sections:
-        found += [title] * bool(title) + [line(row) for row in rows]
+        found += ["", title] * bool(title) + [line(row) for row in rows]
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from .cli_models import encoded, opened_model
+from .cli_opened import encoded, opened_model
 from .cli_output import fail, fill, print_json, table, tracked, working
 
 EXAMPLE = 256  # tokens of the text on which the model is converted
@@ -91,8 +91,6 @@ def _spectrum(layer: Any) -> tuple:
 
 def _streamed(module: Any, tokens: Any, chunk: int, what: str) -> dict[str, Any]:
     """Loss per token in nats and bits, and tokens per second; where the model cannot stream, why."""
-    import torch.nn.functional as F
-
     from dsf.streaming import CannotStream, check_streaming, stream
 
     predicted, total, start = tokens.shape[1] - 1, 0.0, 0.0
@@ -102,7 +100,7 @@ def _streamed(module: Any, tokens: Any, chunk: int, what: str) -> dict[str, Any]
         start = time.perf_counter()
         parts = stream(module, tokens, chunk, check=False)
         for logits, targets in tracked(parts, what, predicted, lambda part: part[1].shape[1]):
-            total += F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum").item()
+            total += _loss(logits, targets)
     except CannotStream as why:
         if what.startswith(NAMES["original"]):
             return {"nats": None, "bits": None, "tokens_per_second": None, "because": str(why)}
@@ -110,6 +108,14 @@ def _streamed(module: Any, tokens: Any, chunk: int, what: str) -> dict[str, Any]
     seconds = time.perf_counter() - start
     nats = total / predicted
     return {"nats": nats, "bits": nats / math.log(2), "tokens_per_second": predicted / seconds, "because": None}
+
+
+def _loss(logits: Any, targets: Any) -> float:
+    """The sum over the tokens, in nats."""
+    import torch
+
+    wide = logits.flatten(0, 1).to(torch.promote_types(logits.dtype, torch.float32))
+    return torch.nn.functional.cross_entropy(wide, targets.flatten(), reduction="sum").item()
 
 
 def peak_memory() -> int | None:
@@ -123,8 +129,8 @@ def peak_memory() -> int | None:
 
 
 NAMES = {
-    "dsf": "every mixer run by dsf",
-    "edited": "the same, edited",
+    "dsf": "run by dsf",
+    "edited": "run by dsf, edited",
     "original": "the original",
 }
 

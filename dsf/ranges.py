@@ -1,14 +1,17 @@
 """What values a tensor can take, read off the operations that made it: sigmoid(x) * 2.0 lies in [0, 2], whatever x is.
 
 Weights and inputs count as unknown reals, and an operation that is not listed gives an unknown result, so a range holds
-for all inputs and all weights. This is where the domains of a converted layer's signals come from.
+for all inputs and all weights, up to rounding. A write in place ends what was known of all tensors of that memory. This
+is where the domains of a converted layer's signals come from.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -24,7 +27,6 @@ _FIXED = {
     "sigmoid": Interval(0, 1),
     "_softmax": Interval(0, 1),
     "tanh": Interval(-1, 1),
-    "softplus": Interval(0, inf),
     "log_sigmoid_forward": Interval(-inf, 0),
     "silu": Interval(SILU_LEAST, inf),
     "rsqrt": Interval(0, inf),
@@ -32,8 +34,15 @@ _FIXED = {
 }
 _SAME_VALUES = set(
     "view _unsafe_view reshape transpose permute t expand slice select split split_with_sizes unbind unsqueeze squeeze "
-    "clone _to_copy contiguous detach alias repeat index_select flatten unflatten as_strided flip roll".split()
-)
+    "clone _to_copy contiguous detach alias repeat index_select index gather flatten unflatten flip roll".split()
+)  # not as_strided, which reaches what lies beside a view
+_SOME_OF: dict[str, Callable[[Sequence], Sequence]] = {  # every value of the result is one of these
+    "cat": lambda args: args[0],
+    "stack": lambda args: args[0],
+    "where": lambda args: args[1:],
+    "masked_fill": lambda args: (args[0], args[2]),
+    "constant_pad_nd": lambda args: (args[0], *(args[2:] or (0.0,))),
+}
 
 
 class Ranges(TorchDispatchMode):
@@ -47,18 +56,20 @@ class Ranges(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self._known: Any = WeakIdKeyDictionary()
+        self._known: Any = WeakIdKeyDictionary()  # tensor -> its range, and the writes to its memory until then
+        self._writes: Counter[int] = Counter()  # memory -> how often it was written to in place
         self._paused = False
 
     def of(self, x: Any) -> Interval | None:
         """The range of a tensor or number, None where it is unknown."""
-        if isinstance(x, (int, float)) and not isinstance(x, bool) and not math.isnan(x):
+        if isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x):
             return Interval(x, x)
-        return self._known.get(x) if isinstance(x, torch.Tensor) else None
+        found, writes = self._known.get(x, (None, 0)) if isinstance(x, torch.Tensor) else (None, 0)
+        return found if found is not None and writes == self._writes[_memory(x)] else None
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """While the block runs, nothing is followed: for the loops of a recurrence."""
+        """While the block runs, no results are followed, only writes in place: for the loops of a recurrence."""
         before, self._paused = self._paused, True
         try:
             yield
@@ -66,16 +77,24 @@ class Ranges(TorchDispatchMode):
             self._paused = before
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        if self._paused:
-            return result
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
         name = func.overloadpacket.__name__
-        found = self._range(name.rstrip("_") if name.endswith("_") else name, args, kwargs or {})
-        for x in result if isinstance(result, (tuple, list)) else (result,):
-            if isinstance(x, torch.Tensor):
-                self._known.pop(x, None)  # an operation in place may have changed it
-                if found is not None:
-                    self._known[x] = found
+        found = None if self._paused else self._range(name.rstrip("_") if name.endswith("_") else name, args, kwargs)
+        for place in _written(func):
+            x = kwargs.get(place) if isinstance(place, str) else args[place] if place < len(args) else None
+            for tensor in x if isinstance(x, (tuple, list)) else (x,):
+                if isinstance(tensor, torch.Tensor):
+                    self._writes[_memory(tensor)] += 1
+        several = isinstance(result, (tuple, list))
+        results = result if several and name in _SAME_VALUES else result[:1] if several else (result,)
+        for x in results if found is not None else ():
+            if (
+                isinstance(x, torch.Tensor)
+                and x.is_floating_point()
+                and (inside := _within(found, x.dtype)) is not None
+            ):
+                self._known[x] = inside, self._writes[_memory(x)]
         return result
 
     def _range(self, name: str, args: tuple, kwargs: dict) -> Interval | None:
@@ -83,12 +102,18 @@ class Ranges(TorchDispatchMode):
             return _FIXED[name]
         if name in _SAME_VALUES:
             return self.of(args[0])
+        if name in _SOME_OF and not kwargs:
+            ranges = [self.of(x) for x in _SOME_OF[name](args)]
+            known = [r for r in ranges if r is not None]
+            return Interval(min(r.lo for r in known), max(r.hi for r in known)) if known and known == ranges else None
         if name == "clamp":
             return self._clamped(args, kwargs)
+        if name == "softplus":
+            return Interval(0, inf) if kwargs.get("beta", (*args, 1)[1]) > 0 else None
         if name in _OF_ANY:
             return _OF_ANY[name](self.of(args[0]) or Interval())
-        if name in _OF_TWO and not kwargs:
-            a, b = (self.of(x) for x in args[:2])
+        if name in _OF_TWO and not kwargs and len(args) == 2:  # a third argument is a factor
+            a, b = (self.of(x) for x in args)
             return None if a is None or b is None else _OF_TWO[name](a, b)
         return None
 
@@ -100,6 +125,25 @@ class Ranges(TorchDispatchMode):
         lo, hi = -inf if lo is None else float(lo), inf if hi is None else float(hi)
         inside = self.of(names["x"]) or Interval()
         return Interval(min(max(inside.lo, lo), hi), min(max(inside.hi, lo), hi))
+
+
+def _within(found: Interval, dtype: torch.dtype) -> Interval | None:
+    """The range in a dtype, where what is larger than its numbers is infinite; None where nothing is said."""
+    most = torch.finfo(dtype).max
+    lo, hi = (end if abs(end) <= most else math.copysign(inf, end) for end in (found.lo, found.hi))
+    return None if lo == inf or hi == -inf or (lo, hi) == (-inf, inf) else Interval(lo, hi)
+
+
+def _memory(x: torch.Tensor) -> int:
+    """What tensors that are views of each other have in common."""
+    return x.untyped_storage()._cdata if x.layout == torch.strided else id(x)
+
+
+@cache
+def _written(func: Any) -> tuple[int | str, ...]:
+    """Which arguments an operation changes: places, and names of keywords."""
+    schema = enumerate(func._schema.arguments)
+    return tuple(a.name if a.kwarg_only else i for i, a in schema if a.alias_info is not None and a.alias_info.is_write)
 
 
 def _quotient(a: Interval, b: Interval) -> Any:

@@ -1,7 +1,8 @@
 """Conversions in folders: conversion.json and tensors.safetensors, read without ever unpickling.
 
-A saved layer is its core: the architecture with the domains that it has in that model, signals, drive, initial state, and
-the output as dsf computed it when it was saved. What the module itself returned is not kept; its error against that is.
+A saved layer is its core: the architecture with the domains that it has in that model, signals, drive, initial state,
+and the output as dsf computed it when it was saved. What the module itself returned is not kept; its error against that
+is. A layer from the end of the sequence is saved in the order in which it runs.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from .recording import Call
 from .sets import Interval, Polar, Rectangle, Set
 from .transforms import normalised
 from .validation import check_drive, check_state
+from .values import DEPENDENCE
 
 if TYPE_CHECKING:
     from .conversion import Conversion
@@ -98,8 +100,8 @@ def load_conversion(folder: str | Path) -> Conversion:
     compares with the output that dsf had when it was saved; the errors against the module's own tensors, of when it was
     converted, are in `.errors`. There is no model to put back. An architecture of one's own has to be defined before.
 
-    Raises FileNotFoundError where a file is missing, ValueError for another format, a damaged file, tensors that do not fit
-    their architecture, or an architecture that is not defined here.
+    Raises FileNotFoundError where a file is missing, ValueError for another format, a damaged file, tensors that do not
+    fit their architecture, or an architecture that is not defined here.
 
     >>> import dsf, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -129,7 +131,8 @@ def load_conversion(folder: str | Path) -> Conversion:
             raise ValueError("two layers have one path")
         errors = {row["path"]: _number(row["error"]) for row in rows}
         unconverted = {str(path): str(why) for path, why in document["unconverted"].items()}
-        return Conversion(str(document["title"]), *map(MappingProxyType, (layers, errors, unconverted)))
+        maps = MappingProxyType(layers), MappingProxyType(errors), MappingProxyType(unconverted)
+        return Conversion(str(document["title"]), *maps)
     except KeyError as error:
         what = f"it lacks {error}"
     except SafetensorError as error:
@@ -273,8 +276,12 @@ def _written(a: Architecture) -> dict[str, Any]:
     """By its name, or by how a converter makes it; and its domains."""
     made = getattr(a.body, "rebuild", None)
     known = architectures().get(a.name)
-    if made is None and (known is None or known.body is not a.body):
+    if made is None and known is None:
         raise ValueError(f"{a.title} is not registered, and could not be found again: leave out register=False")
+    if made is None and known.body is not a.body:
+        raise ValueError(
+            f"{a.title} is not the architecture that is registered as {a.name!r}: give it a name of its own"
+        )
     row: dict[str, Any] = {"name": a.name, "title": a.title, "made_by": None}
     if made is not None:
         row["made_by"] = [made[0], {name: _value_to_json(x) for name, x in made[1].items()}]
@@ -292,9 +299,7 @@ def _architecture(row: Mapping[str, Any]) -> Architecture:
     domains = {name: _domain_of_json(d, a.signals[name], name) for name, d in row["domains"].items()}
     wrappers = tuple(partial(normalised, floor=_floor(wrap)) for wrap in row["wrappers"])
     signals = MappingProxyType({name: domains[name] for name in a.signals})
-    a = replace(a, title=str(row["title"]), signals=signals, wrappers=wrappers)
-    a.bounds()  # tells domains on which the body does not work here, and not when somebody asks for a verdict
-    return a
+    return replace(a, title=str(row["title"]), signals=signals, wrappers=wrappers)
 
 
 def _base(row: Mapping[str, Any]) -> Architecture:
@@ -314,7 +319,7 @@ def _base(row: Mapping[str, Any]) -> Architecture:
     found = getattr(importlib.import_module(module), factory, None)
     if callable(found) and getattr(found, "__module__", None) == module and not isinstance(found, Architecture):
         found = found(**{name: _value_of_json(x) for name, x in arguments.items()})
-    if not isinstance(found, Architecture) or found.name != name or getattr(found.body, "rebuild", ("",))[0] != home:
+    if not isinstance(found, Architecture) or found.name != name:
         raise ValueError(f"{home!r} does not make the architecture {name!r}: the file is of another version of dsf")
     return found
 
@@ -359,7 +364,8 @@ def _domain_of_json(row: Mapping[str, Any], own: Domain, name: str = "a signal")
     if own.value:
         return own
     for field in _PLAIN:
-        if type(row[field]) is not type(getattr(own, field)):
+        known = row[field] in DEPENDENCE if field == "dependence" else type(row[field]) is type(getattr(own, field))
+        if not known:
             raise ValueError(f"{field} of {name} is {row[field]!r}")
     plain = {field: row[field] for field in _PLAIN}
     return Domain(**plain, set=_set_of_json(row["set"]), spectrum=_set_of_json(row["spectrum"]))

@@ -34,8 +34,8 @@ def stream(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Logits [B, t, V] and the tokens [B, t] that they predict, chunk by chunk, without gradients.
 
-    tokens int64 [B, T]; the last one is predicted only. A chunk of T or more is one run, without a cache. check: compare
-    first, on two short chunks, the logits with those of one run.
+    tokens int64 [B, T]; the last one is predicted only. A chunk of T or more is one run, without a cache. check: first
+    compare, on two short chunks, the logits with those of one run.
 
     Raises CannotStream (a ValueError) where they differ, or where the model has no cache to carry.
 
@@ -86,8 +86,8 @@ def check_streaming(module: nn.Module, tokens: torch.Tensor, chunk: int) -> None
     error = ((parts - whole).abs().max() / whole.abs().max()).item()
     if not error <= (TOLERANCE if whole.dtype in (torch.float32, torch.float64) else HALF):  # NaN too
         raise CannotStream(
-            f"the cache of {type(module).__name__} cannot be continued: in chunks of {size} tokens its logits differ from "
-            f"those of one run by {error:.1e} of the largest; a chunk of {length} or more runs the text whole"
+            f"the cache of {type(module).__name__} cannot be continued: in chunks of {size} tokens its logits differ "
+            f"from those of one run by {error:.1e} of the largest; a chunk of {length} or more runs the text whole"
         )
 
 
@@ -122,7 +122,8 @@ def check_positions(module: nn.Module, tokens: torch.Tensor) -> None:
     except IndexError:
         known = known_positions(module) or "fewer"
         raise CannotStream(
-            f"{type(module).__name__} has learned {known} positions, and is to read {last + 1} tokens: give a shorter length"
+            f"{type(module).__name__} has learned {known} positions, and is to read {last + 1} tokens: give a shorter "
+            "length"
         ) from None
 
 
@@ -165,7 +166,7 @@ def _whole(module: nn.Module) -> Advance:
     parameters = _parameters(module)
 
     def run(tokens: torch.Tensor, start: int, carried: Any) -> tuple[torch.Tensor, Any]:
-        more = {"use_cache": False} if "use_cache" in parameters else {}
+        more: dict[str, Any] = {"use_cache": False} if "use_cache" in parameters else {}
         if "position_ids" in parameters:
             more["position_ids"] = _positions(tokens, start)
         return _logits(module(tokens, **more)), None
@@ -185,8 +186,8 @@ def _advance(module: nn.Module) -> Advance:
     cache = next((name for name in CACHES if name in parameters), None)
     if cache is None or "use_cache" not in parameters:
         raise CannotStream(
-            f"the forward of {type(module).__name__} takes no cache ({', '.join(CACHES)}), so nothing carries over from "
-            "chunk to chunk"
+            f"the forward of {type(module).__name__} takes no cache ({', '.join(CACHES)}), so nothing carries over "
+            "from chunk to chunk"
         )
 
     def run(tokens: torch.Tensor, start: int, carried: Any) -> tuple[torch.Tensor, Any]:

@@ -263,16 +263,16 @@ def make(recipe: Any, options: argparse.Namespace, training: list[torch.Tensor],
             if step % 400 == 0:
                 print(f"step {step:6d}  train {bits:.3f} bits per byte", flush=True)
 
-        begin = time.perf_counter()
+        begin, cpu_begin = time.perf_counter(), time.process_time()
         model, steps = train(recipe, training, options.seconds, options.steps, options.seed, report)
-        seconds = time.perf_counter() - begin
+        seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu_begin
         progress.update(task, completed=1.0)
         task = progress.add_task("held out", total=held_bytes - len(held_out), loss="")
         model_bits = recipe.bits_per_byte(model, held_out, lambda done: progress.advance(task, done))
 
     bigram_bits = Bigram(training).bits_per_byte(held_out)
     parameters = sum(p.numel() for p in model.parameters())
-    print(f"train    {train_bits:.4f} bits per byte after {steps} steps ({seconds:.0f} s)")
+    print(f"train    {train_bits:.4f} bits per byte after {steps} steps ({seconds:.0f} s, {cpu_seconds:.0f} s of CPU)")
     print(f"held out {model_bits:.4f} bits per byte: {recipe.name} of {parameters} parameters")
     print(f"held out {bigram_bits:.4f} bits per byte: byte bigram")
     if not model_bits < bigram_bits:  # also where the loss is NaN
@@ -281,7 +281,9 @@ def make(recipe: Any, options: argparse.Namespace, training: list[torch.Tensor],
 
     figures = dict(model_bits=f"{model_bits:.3f}", bigram_bits=f"{bigram_bits:.3f}", train_bits=f"{train_bits:.3f}")
     figures |= dict(decay=WEIGHT_DECAY, clip=CLIP, rate=recipe.learning_rate, steps=steps, seed=options.seed)
-    figures |= dict(parameters=parameters, seconds=f"{seconds:.0f}", torch=torch.__version__)
+    figures |= dict(
+        parameters=parameters, seconds=f"{seconds:.0f}", cpu_seconds=f"{cpu_seconds:.0f}", torch=torch.__version__
+    )
     spent = f"--steps {options.steps}" if options.steps else f"--seconds {options.seconds:g}"
     which = "" if recipe.name == LSTM.name else f"--model {recipe.name} "
     figures["again"] = AGAIN.format(

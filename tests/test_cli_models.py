@@ -84,8 +84,8 @@ def test_a_terminal_of_any_width(models, text, monkeypatch):
 
 def test_some_layers_in_another_precision(models, text):
     given = models / "olmo_hybrid", "--text", text, "--length", 70
-    (one,) = parsed("convert", *given, "--layers", "0", "--dtype", "float64")["models"]
-    assert [row["layer"] for row in one["layers"]] == [DELTA] and one["unconverted"] == {}
+    (one,) = parsed("convert", *given, "--layers", "2", "--dtype", "float64")["models"]
+    assert [row["layer"] for row in one["layers"]] == ["model.layers.2.linear_attn"] and one["unconverted"] == {}
     half = parsed("convert", models / "mistral", "--text", text, "--length", 70, "--dtype", "bfloat16")["models"][0]
     assert 1e-4 < half["layers"][0]["error"] < 0.1
     assert "--dtype is one of auto, float32" in error("convert", models / "mistral", "--dtype", "int8")
@@ -119,6 +119,10 @@ def test_supported():
     out = run("convert", "--supported").stdout
     assert all(row["file"] in out for row in rows) and "torch_chunk_gated_delta_rule" in out
     assert "name one or more models" in error("convert")
+
+
+def test_a_missing_model_is_told_before_the_first_one_runs(models):
+    assert "./nosuch is no folder" in error("convert", models / "mistral", "./nosuch")
 
 
 # -------------------------------------------------------------------------------------------------------------- check

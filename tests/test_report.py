@@ -82,6 +82,15 @@ def test_two_heads_of_one_decay_each():
     assert not row.feedback and row.matrix == "A_t" and row.parity.answer is False
 
 
+def test_the_slowest_and_the_median_entry():
+    """Of one head with three decays: the slowest is the largest, the median that in the middle."""
+    arch = dsf.architecture_named("gla")
+    signals, u = arch.sample(batch=1, length=9, heads=1, n=3, p=1)
+    g = torch.tensor([0.5, 0.9, 0.1], dtype=torch.float64).log().expand(1, 9, 1, 3)
+    m = measure(layer_of(arch, u, **{**signals, "g": g}))
+    assert (m.slowest, m.median) == pytest.approx((time_constant(0.9), time_constant(0.5)))
+
+
 def test_eigenvalues_at_the_chosen_steps_are_those_of_dense_matrices():
     """By the structure (a reflection), and by a solver (Kimi's diag(g) before the reflection)."""
     for arch in (dsf.architecture_named("gated_deltanet"), dsf.architecture_named("kda")):
@@ -131,7 +140,7 @@ def test_negative_eigenvalues_show(rows):
     assert row.all_inputs == ("[-1, 1]",) and row.measured.real[0] < -0.5 < 0.9 < row.measured.real[1]
     assert cells(row)[5].startswith("[-0.") and row.to_dict()["real"][0] < -0.5
     assert csv_row(row)["real_min"] == row.measured.real[0]
-    assert "2 of 5 layers have negative ones on it" in closing_words(list(rows.values()))
+    assert "2 of 5 layers have negative ones, down to -0." in closing_words(list(rows.values()))
     assert "negative" not in closing_words([rows["mistral", "model.layers.0.self_attn"]])
 
 
@@ -168,8 +177,8 @@ def test_the_row_of_feedback_and_its_control():
     layer = dsf.convert(*made(nn.LSTM)).layers["layer0"]
     row = layer_report(layer)
     assert row.error < 1e-12 and row.control > 1e-3 and row.length == 100 and row.measured.steps == 24
-    assert row.all_inputs is None and cells(row)[4] == "a function of the state" and row.measured.real is None
-    assert cells(row)[3] == "1 x 4 x 1" and cells(row)[5].startswith("|z| in [")
+    assert row.all_inputs is None and cells(row)[4] == "function of the state" and row.measured.real is None
+    assert cells(row)[3] == "1 x 4 x 1" and cells(row)[5].startswith("|z| [")
     assert row.to_dict()["time_constants"]["slowest"] == row.measured.slowest
     assert "what the state carries is needed" in closing_words([row])
     assert "layer0 hardly changes" in closing_words([replace(row, control=row.error)])
@@ -177,6 +186,11 @@ def test_the_row_of_feedback_and_its_control():
     small = replace(row, measured=replace(row.measured, moduli=(0.1, 0.9)))
     assert "is no instability" not in closing_words([small])
     large = replace(row, measured=replace(row.measured, moduli=(0.1, 1.2), slowest=math.inf))
+    near = replace(row, measured=replace(row.measured, real=(-0.99999, 0.99951)))
+    assert (
+        cells(near)[5] == "[-0.99999, 0.9995]"
+        and cells(replace(row, measured=replace(row.measured, real=(0, 1))))[5] == "[0, 1]"
+    )
     assert "is no instability" in closing_words([large]) and cells(large)[6].startswith("oo, ")
     assert large.to_dict()["time_constants"]["slowest"] is None
 

@@ -43,7 +43,7 @@ def test_byte_models(cell, by_dsf):
         assert parts == count and relative(logits, expected) < 1e-5
 
 
-# Of each way to carry: past_key_values, with windows and without; cache_params; a state; a cache handed on as a keyword.
+# Of each way to carry: past_key_values, with windows and without; cache_params; a state; a cache as a keyword.
 STREAMS = "gpt2 gemma3 mistral bloom olmo_hybrid mamba2 xlstm rwkv granitemoehybrid nemotron_h".split()
 
 

@@ -22,9 +22,10 @@ def header() -> tuple[str, ...]:
 
 def cells(row: LayerReport) -> tuple[str, ...]:
     """One row of a table."""
-    what = row.structure.split(" ")[0].rstrip(",") + " of y_{t-1}" * row.feedback
+    what = row.structure.split(" ")[0].rstrip(",")
+    sets = over_all_inputs(row).removeprefix("a "), on_this_text(row)
     return (
-        *(row.path, row.title, what, size(row), over_all_inputs(row), on_this_text(row), times(row)),
+        *(row.path, row.title, what, size(row), *sets, times(row)),
         *(row.parity.word, f"{row.error:.1e}", "-" if row.control is None else f"{row.control:.1e}"),
     )
 
@@ -71,9 +72,16 @@ def over_all_inputs(row: LayerReport) -> str:
 
 def on_this_text(row: LayerReport) -> str:
     """The real range where all are real, else the moduli."""
-    lo, hi = (0.0 if abs(x) < ZERO else x for x in row.measured.real or row.measured.moduli)
-    both = f"[{lo:.3g}, {hi:.3g}]"
-    return both if row.measured.real else f"|z| in {both}"
+    both = f"[{', '.join(map(_rounded, row.measured.real or row.measured.moduli))}]"
+    return both if row.measured.real else f"|z| {both}"
+
+
+def _rounded(x: float) -> str:
+    """Three digits; as many more as tell a number below 1 from 1."""
+    if abs(x) < ZERO:
+        return "0"
+    texts = [f"{x:.{digits}g}" for digits in range(3, 8)]
+    return next((text for text in texts if abs(float(text)) != 1), texts[0])
 
 
 def times(row: LayerReport) -> str:
@@ -99,18 +107,20 @@ def closing_words(rows: Sequence[LayerReport]) -> str:
     """What the rows mean, in a few sentences: of what was measured, and of nothing else."""
     of = f"of {len({row.model for row in rows})} models" if len({row.model for row in rows}) > 1 else "of this model"
     feedback, plain = [row for row in rows if row.feedback], [row for row in rows if not row.feedback]
-    matrices = ["A_t"] * bool(plain) + ["the Jacobian of (x, y), where A_t reads y_{t-1},"] * bool(feedback)
+    jacobian = "the Jacobian of (x, y)"
+    matrix = f"A_t (of {jacobian} where A_t reads y_{{t-1}})" if plain else jacobian
+    matrix = matrix if feedback else "A_t"
     most = max(row.measured.steps for row in rows)
     words = [
         f"dsf runs {len(rows)} layer{'s' * (len(rows) > 1)} {of} as x_t = A_t x_{{t-1}} + B_t u_t "
         f"and reproduces the module's own numbers to {max(row.error for row in rows):.0e}.",
         _memory(rows),
-        f"Eigenvalues on this text are those of {' and '.join(matrices)} at {most} steps.",
+        f"Eigenvalues on this text are those of {matrix} at {most} steps.",
     ]
     negative = [row for row in rows if row.measured.real and row.measured.real[0] < -ZERO]
     if negative:
         least = min(negative, key=lambda row: row.measured.real or (0.0, 0.0))
-        words.append(f"{_counted(negative, rows)} negative ones on it, down to {_named(least, rows)}.")
+        words.append(f"{_counted(negative, rows)} negative ones, down to {_named(least, rows)}.")
     if any(row.measured.moduli[1] >= 1 for row in feedback):
         words.append("A modulus of 1 or more at a step is no instability over many.")
     if any(row.infinite for row in rows):
