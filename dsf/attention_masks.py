@@ -49,7 +49,7 @@ def sight(mask: torch.Tensor | None, queries: int, keys: int, where: str) -> Sig
 
 
 BIDIRECTIONAL = (
-    "is bidirectional attention: a token sees those after it, and x_t = A_t x_{t-1} + B_t u_t has only seen those before"
+    "is bidirectional attention: a token sees those after it, and x_t = A_t x_{t-1} + B_t u_t has seen none of them"
 )
 
 

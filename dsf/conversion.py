@@ -158,6 +158,7 @@ def convert(
     calls = [call for call in calls if only(call.path) and not (_is_stage(call) and call.path in recorder.declined)]
     calls = _without_stages(calls)
     unconverted = unknown_mixers(module, [*known, *(call.path for call in calls)]) | recorder.declined
+    unconverted = {path: why for path, why in unconverted.items() if only(path)}
     for path in known.keys() - {call.path for call in calls} - recorder.declined.keys():
         unconverted[path] = f"{type(module.get_submodule(path)).__name__} was not called on these inputs; give others"
     if not calls:
@@ -237,11 +238,16 @@ def _paths(layers: Mapping[str, ConvertedLayer]) -> dict[str, None]:
     return dict.fromkeys(layer.call.path for layer in layers.values())
 
 
-def _refuse_above(tolerance: float | None, layer: ConvertedLayer, error: float) -> None:
+def allowed_error(layer: ConvertedLayer) -> float:
+    """The relative error within which a layer counts as reproduced, unless the caller names another."""
     dtype = layer.dtype
     if layer.call.function is not None and dtype == torch.float64:
         dtype = torch.float32  # functions of transformers cast to float32 inside, whatever the model is in
-    allowed = TOLERANCES.get(dtype, 1e-4) if tolerance is None else tolerance
+    return TOLERANCES.get(dtype, 1e-4)
+
+
+def _refuse_above(tolerance: float | None, layer: ConvertedLayer, error: float) -> None:
+    allowed = allowed_error(layer) if tolerance is None else tolerance
     if not error <= allowed:  # also refuses NaN
         rounding = " On a GPU, cuDNN may round to TF32: torch.backends.cudnn.allow_tf32 = False." * layer.drive.is_cuda
         raise ConversionError(

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
@@ -19,9 +20,20 @@ from torch import nn
 
 Handler = Callable[[str, Callable, tuple, dict], Any]  # name, the function itself, its arguments -> what it returns
 
+
+@dataclass
+class _Place:
+    """A name of a file: its function, what stands in its place, and how many blocks need that."""
+
+    namespace: dict[str, Any]
+    function: Callable
+    dispatcher: Callable
+    blocks: int = 0
+
+
 _handler: ContextVar[Handler | None] = ContextVar("dsf_handler", default=None)
 _lock = Lock()
-_users: dict[tuple[str, str], int] = {}  # (module, name) -> how many blocks need the dispatcher there
+_users: dict[tuple[str, str], _Place] = {}  # (module, name) -> what stands there while a block needs it
 
 
 def places(modules: Iterable[nn.Module], names: Collection[str]) -> list[tuple[str, str]]:
@@ -59,18 +71,23 @@ def _namespace(file: str) -> dict[str, Any]:
 def _install(functions: Collection[tuple[str, str]]) -> None:
     with _lock:
         for file, name in functions:
-            if not _users.get((file, name)):
-                _namespace(file)[name] = _dispatcher(name, _namespace(file)[name])
-            _users[file, name] = _users.get((file, name), 0) + 1
+            if (file, name) not in _users:
+                namespace = _namespace(file)
+                function = namespace[name]
+                _users[file, name] = _Place(namespace, function, _dispatcher(name, function))
+                namespace[name] = _users[file, name].dispatcher
+            _users[file, name].blocks += 1
 
 
 def _remove(functions: Collection[tuple[str, str]]) -> None:
     with _lock:
-        for file, name in functions:
-            _users[file, name] -= 1
-            if not _users[file, name]:
-                del _users[file, name]
-                _namespace(file)[name] = _namespace(file)[name].__wrapped__
+        for at in functions:
+            place = _users[at]
+            place.blocks -= 1
+            if not place.blocks:
+                del _users[at]
+                if place.namespace.get(at[1]) is place.dispatcher:  # not where somebody put his own there meanwhile
+                    place.namespace[at[1]] = place.function
 
 
 def _dispatcher(name: str, function: Callable) -> Callable:

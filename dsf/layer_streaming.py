@@ -1,7 +1,7 @@
 """A transformers model whose decoder layers are in memory one at a time: read before their turn, forgotten after it.
 
-The model is built with its parameters on the meta device. What stands outside the stack of layers (embeddings, norms, the
-head) is read at once; each layer's weights are read from the safetensors files when its forward begins and are let go
+The model is built with its parameters on the meta device. What stands outside the stack of layers (embeddings, norms,
+the head) is read at once; each layer's weights are read from the safetensors files when its forward begins and are let go
 when it ends. After the last layer that is wanted the run stops.
 """
 
@@ -55,7 +55,7 @@ def load_in_layers(folder: Path, layers: str | Sequence[int], dtype: str = "auto
     cls, files = model_class(config, folder), weight_files(folder)
     with quiet():
         settings = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-        stored = getattr(torch, dtype) if dtype != "auto" else settings.dtype or torch.float32
+        stored: Any = getattr(torch, dtype) if dtype != "auto" else settings.dtype or torch.float32
         with _parameters_on_meta(stored):
             model = (cls.from_config if cls is transformers.AutoModelForCausalLM else cls)(settings)
     model = model.eval()
@@ -128,7 +128,7 @@ class _Reader:
     def forgetting(self, stop: bool) -> Callable:
         def hook(part: nn.Module, *_: Any) -> None:
             for name, p in list(part.named_parameters()):
-                owner, _, leaf = name.rpartition(".")
+                owner, _dot, leaf = name.rpartition(".")
                 setattr(part.get_submodule(owner), leaf, nn.Parameter(p.to("meta"), requires_grad=False))
             if stop:
                 raise StopForward

@@ -50,7 +50,10 @@ class OpenedModel:
 
     def inputs(self, tokens: torch.Tensor) -> Any:
         """What the module is called on, for tokens [B, T]."""
-        return tokens if self.kind == "byte model" else {"input_ids": tokens, "use_cache": False}
+        if self.kind == "byte model":
+            return tokens
+        both = {"decoder_input_ids": tokens} if getattr(self.module.config, "is_encoder_decoder", False) else {}
+        return {"input_ids": tokens, **both, "use_cache": False}
 
     def wants(self, path: str) -> bool:
         """Is a module of this path one of the wanted layers, or inside one?"""
@@ -62,11 +65,11 @@ def open_model(source: str | Path, dtype: str = "auto", layers: str | Sequence[i
 
     source: a folder written by save_checkpoint; a transformers folder (sharded or not, any dtype); a .safetensors file
     with its config.json; an id of the hub, "owner/name". dtype: "auto" as stored, or "float32", "bfloat16", "float64".
-    layers: "0-3", "0,2" or numbers: the decoder layers are read one by one as they run, and the run stops after the last
-    of these, so that the model need not fit in memory; `wants` tells which modules to look at.
+    layers: "0-3", "0,2" or numbers: the decoder layers are read one by one as they run, and the run stops after the
+    last of these, so that the model need not fit in memory; `wants` tells which modules to look at.
 
-    Raises FileNotFoundError for what is not there, ValueError for pickles, remote code, damaged files, weights that do not
-    belong to their config.json, and ImportError where transformers is not installed.
+    Raises FileNotFoundError for what is not there, ValueError for pickles, remote code, damaged files, weights that do
+    not belong to their config.json, and ImportError where transformers is not installed.
 
     >>> opened = open_model("examples/models/byte_lstm")
     >>> opened.kind, opened.unit, opened.encode("import os").shape

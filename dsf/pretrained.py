@@ -103,8 +103,8 @@ def model_class(config: dict[str, Any], folder: Path) -> Any:
     kind = config.get("model_type")
     if config.get("auto_map") and kind not in transformers.CONFIG_MAPPING:
         raise ValueError(
-            f"{folder} needs code of its own (auto_map), which dsf does not run: load the model yourself, where you trust "
-            "it, and call dsf.convert(model, inputs)"
+            f"{folder} needs code of its own (auto_map), which dsf does not run: load the model yourself, where you "
+            "trust it, and call dsf.convert(model, inputs)"
         )
     if kind not in transformers.CONFIG_MAPPING:
         raise ValueError(

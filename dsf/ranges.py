@@ -155,6 +155,7 @@ _OF_ANY: dict[str, Callable[[Interval], Any]] = {  # of any real, and tighter wh
     "exp": sets.exp,
     "relu": lambda a: a.map(lambda x: max(x, 0.0)),
     "abs": lambda a: a.abs,
+    "reciprocal": lambda a: _quotient(Interval(1, 1), a),
 }
 _OF_TWO: dict[str, Callable[[Interval, Interval], Any]] = {
     "mul": lambda a, b: a * b,

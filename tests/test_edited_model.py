@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from dsf_analysis.report import layer_report
 from torch.nn.functional import cross_entropy
 
 import dsf
 from dsf.checkpoints import bytes_of
 from dsf.edits import clamp
 from dsf.opened_models import open_model
+from dsf_analysis.report import layer_report
 
 pytest.importorskip("transformers")
 MODEL = Path(__file__).parent.parent / "examples" / "models" / "byte_olmo_hybrid"

@@ -97,6 +97,7 @@ def test_all_submodules_in_either_order(order):
     fresh(IN_ORDER, json.dumps(submodules()[::order]))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, to start each module from the same clean process")
 def test_every_submodule_first():
     fresh(EACH_FIRST, json.dumps([name for name in submodules() if ".zoo." not in name]))

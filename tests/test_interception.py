@@ -44,6 +44,52 @@ def test_an_exception_gives_them_back(file):
     assert file.f is own and file.g(1) == 20
 
 
+def test_blocks_of_threads_end_in_any_order(file):
+    """The dispatcher stays for as long as one of them needs it."""
+    own, inside, free = file.f, threading.Event(), threading.Event()
+
+    def outlasting():
+        with intercepted([(FILE, "f")], times(5)):
+            inside.set()
+            free.wait(timeout=10)
+            found.append(file.g(1))
+
+    found = []
+    thread = threading.Thread(target=outlasting)
+    with intercepted([(FILE, "f")], times(2)):
+        thread.start()
+        inside.wait(timeout=10)
+    assert file.f is not own and file.g(1) == 20
+    free.set()
+    thread.join()
+    assert found == [100] and file.f is own and not interception._users
+
+
+def test_what_others_put_there_meanwhile_stays(file):
+    own = file.f
+    with intercepted([(FILE, "f")], times(2)):
+        wrapped = file.f
+        file.f = lambda x: wrapped(x) + 100
+        assert file.f(1) == 104
+    assert file.f(1) == 102 and not interception._users
+    file.f = own
+    with intercepted([(FILE, "f"), (FILE, "g")], times(2)):
+        del sys.modules[FILE]
+    assert file.f is own and file.g(1) == 20
+
+
+def test_a_handler_that_fails_and_functions_that_fail(file):
+    def failing(name, function, args, kwargs):
+        raise KeyError(name)
+
+    own = file.f
+    with pytest.raises(KeyError, match="'f'"), intercepted([(FILE, "f")], failing):
+        file.g(1)
+    with pytest.raises(TypeError, match="can only concatenate"), intercepted([(FILE, "f")], times(2)), untouched():
+        file.f("x")
+    assert file.f is own and file.g(1) == 20 and interception._handler.get() is None
+
+
 def test_two_threads_have_their_own_handlers(file):
     own, found, both = file.f, {}, threading.Barrier(3)
 

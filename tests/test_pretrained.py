@@ -1,4 +1,4 @@
-"""Checkpoints of transformers: opened whole or layer by layer, and refused in words where they are not what they seem."""
+"""Checkpoints of transformers: opened whole or layer by layer, and refused in words where they are not that."""
 
 import json
 import os
@@ -143,7 +143,7 @@ def test_numbers_of_layers():
         parse_layers("2-4", 4)
 
 
-# ------------------------------------------------------------------------------------------------------- what is refused
+# ------------------------------------------------------------------------------------------------------ what is refused
 
 
 def changed_config(folder, **changes):

@@ -48,7 +48,7 @@ OF_ONE = {
     "views": lambda x: x.view(2, 3).transpose(0, 1).reshape(-1).flip(0),
     "places": lambda x: x[torch.tensor([5, 4, 3, 0, 1, 2])],
     "parts": lambda x: torch.cat(x.chunk(2)[::-1]),
-    "padded": lambda x: F.pad(x[:4], (1, 1), value=0.125),
+    "padded": lambda x: F.pad(x[:4], (1, 1), value=3.0),
     "masked": lambda x: x.masked_fill(torch.arange(6) > 3, -2.0),
     "float16": lambda x: x.half().to(x.dtype),
     "unknown": torch.sin,
@@ -117,7 +117,7 @@ def test_of_a_gate_much_is_known(name):
     exact = {"twice": (0, 2), "minus": (-3, 0), "one minus": (0, 1), "half": (0, 0.5), "neg": (-1, 0), "relu": (0, 1)}
     exact |= {"clamp": (0, 1), "clamp below": (0.25, 1), "clamp above": (0, 0.25), "empty clamp": (-0.5, -0.5)}
     exact |= {"over": (2 / 1.5, 4), "views": (0, 1), "places": (0, 1), "parts": (0, 1), "float16": (0, 1)}
-    exact |= {"padded": (0, 1), "masked": (-2, 1), "plus": (0.5, 1.5), "abs": (0, 1)}
+    exact |= {"padded": (0, 3), "masked": (-2, 1), "plus": (0.5, 1.5), "abs": (0, 1)}
     if name in exact:
         assert (found.lo, found.hi) == pytest.approx(exact[name])
 
@@ -135,7 +135,11 @@ def test_what_is_known_is_said():
         }
         for tensor, expected in cases.items():
             assert ranges.of(tensor) == expected
-        assert ranges.of(x) is ranges.of(weight) is ranges.of(x * weight) is ranges.of(x.sigmoid() * weight) is None
+        for unknown in (x, weight, -x, x * weight, x.sigmoid() * weight, 1 / x.tanh(), x.sigmoid() / x.tanh()):
+            assert ranges.of(unknown) is None
+        assert ranges.of(x.tanh().relu()) == Interval(0, 1) and ranges.of(x.relu()) == Interval(0, inf)
+        value, buffer = torch.ops.aten.log_sigmoid_forward(x)  # the second is no logarithm
+        assert ranges.of(value) == Interval(-inf, 0) and ranges.of(buffer) is None
     assert Ranges().of(0.5) == Interval(0.5, 0.5) and Ranges().of(float("nan")) is None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from dsf import Architecture, System
-from dsf.conversion import TOLERANCES
+from dsf.conversion import allowed_error
 from dsf.converted_layer import ConvertedLayer
 from dsf.exact_eigenvalues import eigenvalues
 from dsf.features import Features
@@ -69,14 +69,6 @@ def system_findings(system: System) -> tuple[Finding, Finding]:
     text = f"{' u '.join(map(repr, found.parts))}  ({found.subject})\n  how         {'; '.join(found.how)}"
     rests = Finding("spectrum", text, found.to_dict(), None, "of numbers, not of a family")
     return rests, _of_verdict(parity(system))
-
-
-def allowed_error(layer: ConvertedLayer) -> float:
-    """The error within which `dsf.convert` counts a layer as reproduced."""
-    dtype = layer.dtype
-    if layer.call.function is not None and dtype == torch.float64:
-        dtype = torch.float32  # functions of transformers cast to float32 inside, whatever the model is in
-    return TOLERANCES.get(dtype, 1e-4)
 
 
 def layer_findings(
