@@ -1,8 +1,8 @@
 """A transformers model whose decoder layers are in memory one at a time: read before their turn, forgotten after it.
 
 The model is built with its parameters on the meta device. What stands outside the stack of layers (embeddings, norms,
-the head) is read at once; each layer's weights are read from the safetensors files when its forward begins and are let go
-when it ends. After the last layer that is wanted the run stops.
+the head) is read at once; each layer's weights are read from the safetensors files when its forward begins and are let
+go when it ends. After the last layer that is wanted the run stops.
 """
 
 from __future__ import annotations
