@@ -70,12 +70,14 @@ def clamp(lo: float = -inf, hi: float = inf) -> Change:
     def domain(d: Domain) -> Domain:
         return _on(d, _interval(d, "clamp").map(lambda end: min(max(end, lo), hi)))
 
-    return Change(f"clamp({lo:g}, {hi:g})", lambda x, _: x.clamp(lo, hi), domain)
+    return Change(f"clamp({_text(lo)}, {_text(hi)})", lambda x, _: x.clamp(lo, hi), domain)
 
 
 def scale(factor: float) -> Change:
-    """factor * signal."""
-    return Change(f"scale({factor:g})", lambda x, _: factor * x, lambda d: _on(d, mul(d.set, point(factor))))
+    """factor * signal, for a finite factor."""
+    if not abs(factor) < inf:
+        raise ValueError(f"scale takes a finite factor, got {factor}")
+    return Change(f"scale({_text(factor)})", lambda x, _: factor * x, lambda d: _on(d, mul(d.set, point(factor))))
 
 
 def constant(value: float | torch.Tensor) -> Change:
@@ -85,7 +87,7 @@ def constant(value: float | torch.Tensor) -> Change:
         return torch.as_tensor(value, dtype=x.dtype, device=x.device).expand(x.shape)
 
     ends = torch.as_tensor(value, dtype=torch.float64)
-    text = f"constant({value:g})" if isinstance(value, (int, float)) else "constant(tensor)"
+    text = f"constant({_text(value)})" if isinstance(value, (int, float)) else "constant(tensor)"
     return Change(text, values, lambda d: _on(d, Interval(ends.min().item(), ends.max().item())))
 
 
@@ -96,11 +98,16 @@ def drop(*channels: int) -> Change:
         _check_places("channel", channels, x.shape[-1])
         return x.index_fill(-1, torch.tensor(channels, device=x.device), 0)
 
-    return Change(f"drop({', '.join(map(str, channels))})", values, _with_zero)
+    def domain(d: Domain) -> Domain:
+        if not d.own_axes:
+            raise ValueError("drop names entries of vectors, and this signal is a scalar; mute(...) names heads")
+        return _with_zero(d)
+
+    return Change(f"drop({', '.join(map(str, channels))})", values, domain)
 
 
 def mute(*heads: int) -> Change:
-    """Zero in these heads."""
+    """Zero in these heads; of a signal that groups of heads share, in these groups."""
 
     def values(x: torch.Tensor, axis: int) -> torch.Tensor:
         _check_places("head", heads, x.shape[axis])
@@ -140,9 +147,17 @@ def parse_edit(text: str) -> tuple[str, Edit]:
         raise ValueError(f"an edit is PATH:SIGNAL=CHANGE, with {', '.join(VERBS)}, {example}; got {text!r}")
     try:
         values = ast.literal_eval(f"({numbers[:-1].replace('oo', '1e999')},)") if numbers[:-1].strip() else ()
+    except (ValueError, SyntaxError):
+        raise ValueError(f"{change.strip()} does not read: between the brackets stand numbers, {example}") from None
+    try:
         return path.strip(), Edit(signal.strip(), VERBS[verb](*values))
-    except (ValueError, TypeError, SyntaxError) as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{change.strip()} does not read: {error}; {example}") from None
+
+
+def _text(x: float) -> str:
+    """The number as `parse_edit` reads it."""
+    return ("-" * (x < 0) + "oo") if abs(x) == inf else f"{x:g}" if float(f"{x:g}") == x else repr(float(x))
 
 
 def _interval(d: Domain, verb: str) -> Interval:
@@ -152,10 +167,10 @@ def _interval(d: Domain, verb: str) -> Interval:
 
 
 def _on(d: Domain, s: Any) -> Domain:
-    """The domain on another set; what was known of its norm is not known any more."""
+    """The domain on another set; what was known of its norm, or its eigenvalues, is not known any more."""
     if d.value or d.kind not in ("scalar", "vector", "matrix"):
         raise ValueError(f"a signal that is a {d} is not edited")
-    return replace(d, set=s, unit=False, ball=False)
+    return replace(d, set=s, unit=False, ball=False, spectrum=Complex)
 
 
 def _with_zero(d: Domain) -> Domain:

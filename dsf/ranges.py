@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, reduce
 from typing import Any
 
 import torch
@@ -105,7 +105,7 @@ class Ranges(TorchDispatchMode):
         if name in _SOME_OF and not kwargs:
             ranges = [self.of(x) for x in _SOME_OF[name](args)]
             known = [r for r in ranges if r is not None]
-            return Interval(min(r.lo for r in known), max(r.hi for r in known)) if known and known == ranges else None
+            return reduce(Interval.hull, known) if known and len(known) == len(ranges) else None
         if name == "clamp":
             return self._clamped(args, kwargs)
         if name == "softplus":

@@ -278,10 +278,8 @@ def _written(a: Architecture) -> dict[str, Any]:
     known = architectures().get(a.name)
     if made is None and known is None:
         raise ValueError(f"{a.title} is not registered, and could not be found again: leave out register=False")
-    if made is None and known.body is not a.body:
-        raise ValueError(
-            f"{a.title} is not the architecture that is registered as {a.name!r}: give it a name of its own"
-        )
+    if made is None and known is not None and known.body is not a.body:
+        raise ValueError(f"{a.title} is not the architecture that is registered as {a.name!r}: give it a name of its own")
     row: dict[str, Any] = {"name": a.name, "title": a.title, "made_by": None}
     if made is not None:
         row["made_by"] = [made[0], {name: _value_to_json(x) for name, x in made[1].items()}]

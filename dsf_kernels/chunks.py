@@ -47,7 +47,8 @@ class _Recomputed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_y: torch.Tensor, grad_x: torch.Tensor):  # type: ignore[override]
-        inputs, starts = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
+        saved = ctx.saved_tensors  # asked for once: activation checkpointing unpacks it once
+        inputs, starts = saved[: ctx.count], saved[ctx.count :]
         if torch.is_grad_enabled():  # a derivative of the derivative is wanted: the whole graph, by plain autograd
             wanted = [a for a, need in zip((starts[0], *inputs), ctx.needs_input_grad[2:], strict=True) if need]
             results = _run(ctx.step, ctx.size, starts[0], inputs)

@@ -460,3 +460,20 @@ def test_kernels_carry_no_architecture_names():
         source = importlib.util.find_spec(module.name).loader.get_source(module.name)
         code = [line.split("#")[0] for line in source.split('"""')[::2]]  # without docstrings
         assert not [name for name in ZOO for line in code if name in line], module.name
+
+
+def test_activation_checkpointing_around_a_run():
+    """It hands every saved tensor out once."""
+    from torch.utils.checkpoint import checkpoint
+
+    arch = dsf.architecture_named("mamba2")
+    signals, u = arch.sample(1, 150, 2, 4, 3, generator=torch.Generator().manual_seed(0))
+    leaves = [u.requires_grad_(), *(s.requires_grad_() for s in signals.values())]
+
+    def run(*values):
+        return dsf.simulate(arch(**dict(zip(signals, values[1:], strict=True))), values[0])[0].square().sum()
+
+    assert dsf.explain(arch(**signals), u).kernel == "chunked_scalar"
+    expected = torch.autograd.grad(run(*leaves), leaves)
+    for a, b in zip(torch.autograd.grad(checkpoint(run, *leaves, use_reentrant=False), leaves), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
