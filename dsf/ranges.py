@@ -64,8 +64,10 @@ class Ranges(TorchDispatchMode):
         """The range of a tensor or number, None where it is unknown."""
         if isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x):
             return Interval(x, x)
-        found, writes = self._known.get(x, (None, 0)) if isinstance(x, torch.Tensor) else (None, 0)
-        return found if found is not None and writes == self._writes[_memory(x)] else None
+        if not isinstance(x, torch.Tensor) or x not in self._known:
+            return None
+        found, writes = self._known[x]
+        return found if writes == self._writes[_memory(x)] else None
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -81,21 +83,22 @@ class Ranges(TorchDispatchMode):
         result = func(*args, **kwargs)
         name = func.overloadpacket.__name__
         found = None if self._paused else self._range(name.rstrip("_") if name.endswith("_") else name, args, kwargs)
-        for place in _written(func):
+        for place in _written(func):  # after the range: it is of what the arguments were
             x = kwargs.get(place) if isinstance(place, str) else args[place] if place < len(args) else None
             for tensor in x if isinstance(x, (tuple, list)) else (x,):
                 if isinstance(tensor, torch.Tensor):
                     self._writes[_memory(tensor)] += 1
-        several = isinstance(result, (tuple, list))
-        results = result if several and name in _SAME_VALUES else result[:1] if several else (result,)
-        for x in results if found is not None else ():
-            if (
-                isinstance(x, torch.Tensor)
-                and x.is_floating_point()
-                and (inside := _within(found, x.dtype)) is not None
-            ):
-                self._known[x] = inside, self._writes[_memory(x)]
+        if found is not None:
+            several = isinstance(result, (tuple, list))
+            for x in result if several and name in _SAME_VALUES else result[:1] if several else (result,):
+                self._keep(x, found)
         return result
+
+    def _keep(self, x: Any, found: Interval) -> None:
+        if isinstance(x, torch.Tensor) and x.is_floating_point():
+            inside = _within(found, x.dtype)
+            if inside is not None:
+                self._known[x] = inside, self._writes[_memory(x)]
 
     def _range(self, name: str, args: tuple, kwargs: dict) -> Interval | None:
         if name in _FIXED:

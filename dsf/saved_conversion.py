@@ -52,7 +52,7 @@ _PLAIN = (
 )  # fields that JSON holds as they are
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LoadedLayer(ConvertedLayer):
     """A layer of a folder: `output` is what dsf computed when it was saved, and `simulate` takes the drive.
 
@@ -279,7 +279,9 @@ def _written(a: Architecture) -> dict[str, Any]:
     if made is None and known is None:
         raise ValueError(f"{a.title} is not registered, and could not be found again: leave out register=False")
     if made is None and known is not None and known.body is not a.body:
-        raise ValueError(f"{a.title} is not the architecture that is registered as {a.name!r}: give it a name of its own")
+        raise ValueError(
+            f"{a.title} is not the architecture that is registered as {a.name!r}: give it a name of its own"
+        )
     row: dict[str, Any] = {"name": a.name, "title": a.title, "made_by": None}
     if made is not None:
         row["made_by"] = [made[0], {name: _value_to_json(x) for name, x in made[1].items()}]

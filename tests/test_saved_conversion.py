@@ -54,7 +54,7 @@ def assert_the_same(found, conversion):
     for path, layer in found.layers.items():
         own = conversion.layers[path]
         assert (layer.architecture.name, layer.architecture.title) == (own.architecture.name, own.architecture.title)
-        assert layer.architecture.signals == own.architecture.signals
+        assert layer.architecture.signals == own.architecture.signals and repr(layer) == repr(own)
         assert list(layer.signals) == list(own.signals) and equal(layer.state, own.state)
         assert all(equal(layer.signals[k], own.signals[k]) for k in own.signals) and equal(layer.drive, own.drive)
         assert equal(layer.core.valid, own.core.valid) and layer.core.part == own.core.part
