@@ -14,7 +14,8 @@ import dsf
 from dsf import I, Interval, Polar, Rectangle, Scalar, System, Unit, Vector, architecture, definition, inf, outer
 from dsf.attention import attention_architecture
 from dsf.edits import clamp, mute
-from dsf.saved_conversion import _architecture, _domain_of_json, _domain_to_json, _keep, _Tensors, _written
+from dsf.json_architectures import architecture_of_json, architecture_to_json, domain_of_json, domain_to_json
+from dsf.saved_conversion import _keep, _Tensors
 from dsf_analysis.report import layer_report
 from tiny_models import FAMILIES, example_tokens, tiny_model
 
@@ -180,25 +181,25 @@ SETS = st.one_of(INTERVALS, st.builds(Rectangle, INTERVALS, INTERVALS), st.build
 @given(SETS, SETS, st.booleans(), st.integers(0, 4))
 def test_domains_are_exact(s, spectrum, const, groups):
     domain = replace(Vector, set=s, spectrum=spectrum, const=const, groups=groups)
-    assert _domain_of_json(through_json(_domain_to_json(domain, Vector)), Vector) == domain
+    assert domain_of_json(through_json(domain_to_json(domain, Vector)), Vector) == domain
 
 
 def test_domains_of_every_architecture():
     for a in dsf.architectures().values():
-        found = _architecture(through_json(_written(a)))
+        found = architecture_of_json(through_json(architecture_to_json(a)))
         assert (found.signals, found.body, found.title) == (a.signals, a.body, a.title)
 
 
 def test_wrappers_and_architectures_that_converters_make():
     wrapped = dsf.architecture_named("linear_attention").normalised(floor=0.5)
-    found = _architecture(through_json(_written(wrapped)))
+    found = architecture_of_json(through_json(architecture_to_json(wrapped)))
     assert [w.keywords for w in found.wrappers] == [{"floor": 0.5}] and found.bounds().floor == 0.5
     table = torch.tensor([[0.1, -inf, 3.0]])
     for a in (
         attention_architecture(2, window=8, cap=3.5, optional=("written", "sink")),
         attention_architecture(table=table),
     ):
-        found = _architecture(through_json(_written(a)))
+        found = architecture_of_json(through_json(architecture_to_json(a)))
         assert found.body.rebuild == a.body.rebuild and found.signals == a.signals and repr(found) == repr(a)
 
 
@@ -276,7 +277,7 @@ def test_an_architecture_that_could_not_be_found_again_is_not_saved(tmp_path):
     assert not (tmp_path / "folder").exists()
     odd = replace(dsf.architecture_named("deltanet"), wrappers=(lambda system: system,))
     with pytest.raises(ValueError, match="DeltaNet is wrapped by a function that has no name in dsf"):
-        _written(odd)
+        architecture_to_json(odd)
 
 
 # ---------------------------------------------------------------------------------------------------- what is refused
@@ -358,6 +359,12 @@ def test_what_is_no_conversion_is_refused(case, saved, tmp_path):
     spoil(tmp_path)
     with pytest.raises(FileNotFoundError if "has no" in message else ValueError, match=message):
         dsf.load_conversion(tmp_path)
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path):
+    (tmp_path / "here").write_text("mine")
+    with pytest.raises(ValueError, match="here is a file: name a folder to save into"):
+        dsf.convert(nn.RNN(3, 4), torch.randn(9, 1, 3)).save(tmp_path / "here")
 
 
 def test_a_folder_that_holds_something_already(saved, tmp_path):
