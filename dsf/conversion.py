@@ -14,10 +14,10 @@ from torch import nn
 
 from .converted_layer import ConvertedLayer
 from .converter_registry import Converter, converter_of, taps
-from .cores import Core
 from .edits import Edit, change_of
 from .example_inputs import check_inputs, check_padding
 from .interception import places
+from .own_mixers import own_mixers
 from .recording import Call, ConversionError, Recorder, numbered, record
 from .substitution import Substitution, substituted
 from .unknown_mixers import unknown_mixers
@@ -147,7 +147,7 @@ def convert(
     if tolerance is not None and not tolerance > 0:
         raise ValueError(f"tolerance is a relative error, such as 1e-6, got {tolerance}")
     check_inputs(module, example_inputs)
-    own = {cls: Converter((cls.__name__,), own_mixer(function)) for cls, function in (mixers or {}).items()}
+    own = own_mixers(module, mixers or {})
     known = {path: c for path, m in module.named_modules() if only(path) and (c := converter_of(m, own)) is not None}
     if not known and not places(module.modules(), taps()):
         raise _nothing(module, unknown_mixers(module, ()))
@@ -181,18 +181,6 @@ def _nothing(module: nn.Module, unconverted: Mapping[str, str]) -> ConversionErr
         f"{type(module).__name__} holds nothing that dsf converts on these inputs (`dsf convert --supported` lists "
         f"what it knows; mixers={{Class: function}} adds your own).{found}"
     )
-
-
-def own_mixer(function: Callable) -> Callable:
-    """The steps of a function module, *arguments -> (architecture, signals, drive), or with what is done to y."""
-
-    def steps(call: Call):
-        architecture, signals, drive, *finish = function(call.module, **call.arguments)
-        y, _ = yield Core(architecture, signals, drive)
-        like = call.arguments[next(k for k, x in call.arguments.items() if isinstance(x, torch.Tensor))]
-        return finish[0](y) if finish else y.reshape(*like.shape[:-1], -1)
-
-    return steps
 
 
 def _layers_of(call: Call, known: Converter | None) -> Iterator[ConvertedLayer]:

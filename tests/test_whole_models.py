@@ -165,6 +165,25 @@ def test_a_mixer_of_ones_own():
         dsf.convert(net, x, mixers=wrong)
 
 
+@pytest.mark.parametrize(
+    ("mixers", "error", "message"),
+    [
+        ([Fading], TypeError, r"mixers maps classes to functions, as in mixers=\{MyMixer: signals_of\}"),
+        ({"Fading": fading_signals}, TypeError, "mixers maps classes to functions"),
+        ({Fading: 3}, TypeError, "mixers maps classes of modules to functions, got Fading: 3"),
+        ({nn.LSTM: fading_signals}, ValueError, "mixers names LSTM, and Net holds none"),
+        ({Fading: lambda module: 3}, ValueError, r"mixers=\{Fading: ...\} fails on first \(Fading\): TypeError"),
+        ({Fading: lambda module, x: 3}, ValueError, r"should return \(architecture, signals, drive\).*; got int"),
+        ({Fading: lambda module, x: (fading, {}, 1)}, ValueError, r"got \(Architecture, dict, int\)"),
+        ({Fading: lambda module, x: (fading, dict(q=x, k=x, g=x), x)}, ValueError, r"q should be \[B, T, H, n\]"),
+        ({Fading: lambda module, x: fading_signals(module, x)[:3]}, ValueError, "first is not reproduced"),
+    ],
+)
+def test_wrong_mixers_of_ones_own(mixers, error, message):
+    with pytest.raises(error, match=message):
+        dsf.convert(Net(), torch.randn(2, 20, 12), mixers=mixers)
+
+
 def gradients(net, x):
     x = x.clone().requires_grad_()
     y = net(x)
