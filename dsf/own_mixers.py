@@ -17,7 +17,7 @@ EXPECTED = "(architecture, signals, drive), or with a fourth entry, a function o
 
 
 def own_mixers(module: nn.Module, mixers: Mapping[type[nn.Module], Callable]) -> dict[type, Converter]:
-    """A converter for each class. Raises TypeError for what is no class of modules, ValueError for one that is not there."""
+    """A converter for each class. Raises TypeError for what is no class of modules, ValueError for an absent one."""
     if not isinstance(mixers, Mapping) or not all(isinstance(cls, type) for cls in mixers):
         raise TypeError("mixers maps classes to functions, as in mixers={MyMixer: signals_of}")
     for cls, function in mixers.items():
@@ -62,6 +62,7 @@ def _reshaped(y: torch.Tensor, call: Call, cls: type) -> torch.Tensor:
     like = next(x for x in call.arguments.values() if isinstance(x, torch.Tensor))
     if y.numel() % like[..., 0].numel():
         raise ConversionError(
-            f"y of {cls.__name__} is {tuple(y.shape)}, which does not fit its input {tuple(like.shape)}: give a fourth entry"
+            f"y of {cls.__name__} is {tuple(y.shape)}, which does not fit its input {tuple(like.shape)}: give a "
+            "fourth entry, a function of y"
         )
     return y.reshape(*like.shape[:-1], -1)
