@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from .domains import Domain, Shared
-from .recording import Call, ConversionError
+from .recording import Call, ConversionError, Declined
 
 PACKED = ("cu_seqlens", "cu_seq_lens_q", "cu_seq_lens_k", "seq_idx")  # several documents in one row
 
@@ -40,6 +40,13 @@ def refuse_packed(call: Call) -> None:
     packed = [name for name in PACKED if call.arguments.get(name) is not None]
     if packed:
         raise ConversionError(f"{call.where} is given packed sequences ({packed[0]}): give one document per row")
+
+
+def decaying(call: Call) -> None:
+    """Of a state space: one document per row, and states that decay, A <= 0."""
+    refuse_packed(call)
+    if (call.arguments["A"] > 0).any():
+        raise Declined(f"{call.where} has an A above 0, and its states would grow without bound")
 
 
 def cached_state(call: Call) -> torch.Tensor | None:

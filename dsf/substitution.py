@@ -92,16 +92,23 @@ def _executing(cls: type[nn.Module]) -> type[nn.Module]:
             with intercepted(places([self], taps()), functools.partial(_tapped, substitution, outer)):
                 return own(*args, **kwargs)
         call = Call(path, self, converter.arguments(self, own, args, kwargs))
-        try:
-            converter.refuse_unknown(own, call.where)
-            if converter.check is not None:
-                converter.check(call)
-        except Declined:
+        if not _takes(converter, own, call):
             return own(*args, **kwargs)
         call = substitution.next_call(call)
         return execute(converter.steps(call), substitution.run(call))
 
     return type(cls.__name__, (cls,), {"forward": forward, "__module__": cls.__module__, "__doc__": cls.__doc__})
+
+
+def _takes(converter: Converter, function: Callable, call: Call) -> bool:
+    """Is this a call that the converter writes? If not, the model's own code runs."""
+    try:
+        converter.refuse_unknown(function, call.where)
+        if converter.check is not None:
+            converter.check(call)
+    except Declined:
+        return False
+    return True
 
 
 def _tapped(substitution: Substitution, outer: Call, name: str, function: Callable, args: tuple, kwargs: dict) -> Any:
@@ -111,11 +118,7 @@ def _tapped(substitution: Substitution, outer: Call, name: str, function: Callab
     with untouched():
         if found.stage and call.path not in substitution.stages:
             return function(*args, **kwargs)
-        try:
-            found.refuse_unknown(function, call.where)
-            if found.check is not None:
-                found.check(call)
-        except Declined:
+        if not _takes(found, function, call):
             return function(*args, **kwargs)
         call = substitution.next_call(call)
         if call.name() not in substitution.layers:

@@ -8,6 +8,9 @@ Where beta lies is read off the model: sigmoid gives [0, 1], twice a sigmoid [0,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from dsf import Ball, Core, LogDecay, Scalar, Vector, architecture_named
@@ -28,18 +31,22 @@ def normalised(x: torch.Tensor) -> torch.Tensor:
     return x * torch.rsqrt((x * x).sum(-1, keepdim=True) + EPSILON)
 
 
+def queries_and_keys(a: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor, Any]:
+    """q, scaled by 1 / sqrt(n), k, both normalised where the function does it, and the domain of k."""
+    q, k, unit = wide(a["query"]), wide(a["key"]), a["use_qk_l2norm_in_kernel"]
+    q, k = (normalised(q), normalised(k)) if unit else (q, k)
+    return q * q.shape[-1] ** -0.5, k, Ball if unit else Vector
+
+
 @tap("torch_chunk_gated_delta_rule", check=refuse_packed, parameters=CHUNKS, families=FAMILIES)
 def chunks(call: Call) -> Steps:
     """query, key [B, T, G, n], value [B, T, H, p], g, beta [B, T, H] -> y [B, T, H, p], final state [B, H, n, p]."""
     a = call.arguments
-    q, k = wide(a["query"]), wide(a["key"])
-    unit = a["use_qk_l2norm_in_kernel"]
-    if unit:
-        q, k = normalised(q), normalised(k)
+    q, k, of_k = queries_and_keys(a)
     groups, heads = q.shape[2], a["value"].shape[2]
-    domains = dict(q=grouped(Vector, groups, heads), k=grouped(Ball if unit else Vector, groups, heads))
+    domains = dict(q=grouped(Vector, groups, heads), k=grouped(of_k, groups, heads))
     domains |= dict(beta=found_domain(call, "beta", Scalar), g=found_domain(call, "g", Scalar, within=LogDecay))
-    signals = dict(q=q * q.shape[-1] ** -0.5, k=k, beta=wide(a["beta"]), g=wide(a["g"]))
+    signals = dict(q=q, k=k, beta=wide(a["beta"]), g=wide(a["g"]))
     state = None if a["initial_state"] is None else wide(a["initial_state"])
     y, x = yield Core(architecture_named("gated_deltanet").with_domain(**domains), signals, wide(a["value"]), state)
     return y.to(a["query"].dtype), x if a["output_final_state"] else None

@@ -14,21 +14,14 @@ import torch.nn.functional as F
 
 from dsf import Core, Param, Positive, Shared, Vector, architecture_named
 from dsf.converter_registry import tap
-from dsf.converter_tools import cached_state, gated, refuse_packed, wide
+from dsf.converter_tools import cached_state, decaying, gated, wide
 from dsf.cores import Steps
-from dsf.recording import Call, Declined
+from dsf.recording import Call
 
 FAMILIES = ("mamba", "falcon_mamba", "jamba", "zamba")
 SCAN = """hidden_states dt A B C D? z? delta_bias? delta_softplus? return_last_state? use_mambapy? use_associative_scan?
     seq_idx?"""
 UPDATE = "state hidden_states dt A B C D? z? dt_bias? dt_softplus?"
-
-
-def check(call: Call) -> None:
-    """One document per row, and states that decay."""
-    refuse_packed(call)
-    if (call.arguments["A"] > 0).any():
-        raise Declined(f"{call.where} has an A above 0, and its states would grow without bound")
 
 
 def _core(call: Call, u, dt, B, C, bias, state: torch.Tensor | None) -> Core:
@@ -42,7 +35,7 @@ def _core(call: Call, u, dt, B, C, bias, state: torch.Tensor | None) -> Core:
     return Core(arch, signals, wide(u)[..., None], None if state is None else wide(state)[..., None])
 
 
-@tap("mamba_selective_scan", check=check, parameters=SCAN, families=FAMILIES)
+@tap("mamba_selective_scan", check=decaying, parameters=SCAN, families=FAMILIES)
 def scan(call: Call) -> Steps:
     """hidden_states, dt, z [B, I, T], A [I, N], B, C [B, N, T] -> y [B, I, T] (and the last state [B, I, N])."""
     a = call.arguments
@@ -55,7 +48,7 @@ def scan(call: Call) -> Steps:
     return (y, x[..., 0].to(y.dtype)) if a["return_last_state"] else y
 
 
-@tap("mamba_selective_state_update", check=check, parameters=UPDATE, families=FAMILIES)
+@tap("mamba_selective_state_update", check=decaying, parameters=UPDATE, families=FAMILIES)
 def update(call: Call) -> Steps:
     """One token: state [B, I, N], changed in place, hidden_states, dt, z [B, I], B, C [B, N] -> y [B, I]."""
     a = call.arguments

@@ -13,21 +13,14 @@ import torch.nn.functional as F
 
 from dsf import Core, Scalar, Vector, architecture_named, inf
 from dsf.converter_registry import tap
-from dsf.converter_tools import gated, grouped, refuse_packed, wide
+from dsf.converter_tools import decaying, gated, grouped, wide
 from dsf.cores import Steps
-from dsf.recording import Call, Declined
+from dsf.recording import Call
 
 FAMILIES = ("mamba2", "bamba", "zamba2", "nemotron_h", "granitemoehybrid", "falcon_h1")
 SCAN = """hidden_states dt A B C chunk_size D? dt_bias? initial_states? dt_softplus? dt_limit? return_final_states? z?
     seq_idx?"""
 UPDATE = "state hidden_states dt A B C D? dt_bias? dt_softplus? z?"
-
-
-def check(call: Call) -> None:
-    """One document per row, and states that decay."""
-    refuse_packed(call)
-    if (call.arguments["A"] > 0).any():
-        raise Declined(f"{call.where} has an A above 0, and its states would grow without bound")
 
 
 def _core(call: Call, u, dt, B, C, A, D, bias, limit: tuple[float, float], state: torch.Tensor | None) -> Core:
@@ -43,7 +36,7 @@ def _core(call: Call, u, dt, B, C, A, D, bias, limit: tuple[float, float], state
     return Core(arch, signals, wide(u), None if state is None else wide(state).mT)
 
 
-@tap("mamba2_chunk_scan", check=check, parameters=SCAN, families=FAMILIES)
+@tap("mamba2_chunk_scan", check=decaying, parameters=SCAN, families=FAMILIES)
 def scan(call: Call) -> Steps:
     """hidden_states [B, T, H, P], dt [B, T, H], A [H], B, C [B, T, G, N] -> y (and the final state [B, H, P, N])."""
     a = call.arguments
@@ -53,7 +46,7 @@ def scan(call: Call) -> Steps:
     return (y, x.mT) if a["return_final_states"] else y
 
 
-@tap("mamba2_selective_state_update", check=check, parameters=UPDATE, families=FAMILIES)
+@tap("mamba2_selective_state_update", check=decaying, parameters=UPDATE, families=FAMILIES)
 def update(call: Call) -> Steps:
     """One token: state [B, H, P, N], changed in place, hidden_states, dt [B, H, P], A [H, P, N], B, C [B, G, N]."""
     a = call.arguments
