@@ -91,6 +91,19 @@ def test_5_a_chunk_continues_the_state_of_the_one_before(name):
     assert close(continued(conversion.module(), tokens, [1, 40, 1, 28], name), whole) < SAME
 
 
+def test_6_positions_are_given_where_a_model_takes_them():
+    """Decoded by hand without position_ids, Bamba's attention takes every chunk for the beginning of the text."""
+    from dsf.streaming import stream
+
+    model, conversion = converted("bamba")
+    tokens = example_tokens(1)
+    whole = FAMILIES["bamba"].logits(model, tokens)
+    assert close(continued(model, tokens, [40, 30], "bamba"), whole) > 1e-2
+    for module in (model, conversion.module()):
+        found = torch.cat([logits for logits, _ in stream(module, tokens, 30)], 1)
+        assert close(found, whole[:, :-1]) < SAME
+
+
 def test_7_a_stack_of_linear_layers_alone_converts():
     """With use_cache=True such a stack raises when it is asked for the length of its cache."""
     config = transformers.Qwen3NextConfig(
