@@ -28,8 +28,7 @@ transformers.logging.set_verbosity_error()  # that no faster kernels are install
 # Bytes have no special tokens; the defaults of the three configurations name some that lie outside 0..255.
 BYTES = dict(vocab_size=256, pad_token_id=None, bos_token_id=None, eos_token_id=None, tie_word_embeddings=True)
 POSITIONS = 1024
-# Initial time constants of a layer's fastest and slowest head, in bytes. Training shortens those of the delta rules,
-# from (1, 500) to less than (1, 50) in some runs: hence the larger ones.
+# Initial time constants of a layer's fastest and slowest head, in bytes. Training shortens those of the delta rules.
 MAMBA2_SPAN, DELTA_SPAN = (1, 500), (5, 1000)
 # Held-out files are read in windows of WINDOW bytes that overlap by half.
 WINDOW = 1024
@@ -72,6 +71,8 @@ def new_olmo_hybrid() -> nn.Module:
     model = transformers.OlmoHybridForCausalLM(config)
     for mixer in delta_rules(model).values():
         spread_time_constants(mixer, DELTA_SPAN)
+        # Beta = 2 sigmoid(b): spread over (0, 2) from the start, not near 1, so that both halves are there to be used.
+        nn.init.normal_(mixer.b_proj.weight, std=0.3)
     return model
 
 
@@ -222,10 +223,15 @@ class Recipe:
     bits_per_byte = staticmethod(bits_per_byte)
 
     def parameter_groups(self, model: nn.Module, weight_decay: float) -> list[dict]:
-        """Matrices decay; norms, biases, and what sets the time constants (A_log, dt_bias, D) do not."""
-        matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
-        vectors = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
-        return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        """Matrices decay; norms and biases do not. What sets the time constants learns slowly, as in S4."""
+        named = dict(model.named_parameters())
+        slow = {name for name in named if name.endswith(("A_log", "dt_bias"))}
+        matrices = {name for name, parameter in named.items() if parameter.dim() > 1}
+        return [
+            {"params": [named[name] for name in named if name in matrices], "weight_decay": weight_decay},
+            {"params": [named[name] for name in named if name not in matrices | slow], "weight_decay": 0.0},
+            {"params": [named[name] for name in named if name in slow], "weight_decay": 0.0, "slower": 0.1},
+        ]
 
     def losses(self, model: nn.Module, texts: list[torch.Tensor]) -> Iterator[torch.Tensor]:
         """The loss of one batch of windows after the other, each window from a random place in the joined texts."""
@@ -359,7 +365,10 @@ The settings were chosen by the held-out loss of a few short runs, so its held-o
 {again}
 """
 
-DECAYS = "The heads of a layer start with time constants from {} to {} bytes, by A_log and dt_bias."
+DECAYS = (
+    "The heads of a layer start with time constants from {} to {} bytes, by A_log and dt_bias, whose learning rate\n"
+    "is a tenth of that."
+)
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -386,10 +395,11 @@ RECIPES = {
             learning_rate=5e-3,
             batch=4,
             chunk=256,
-            initial=DECAYS.format(*DELTA_SPAN),
+            initial=DECAYS.format(*DELTA_SPAN)
+            + " The weights of beta start with a standard deviation of 0.3, so that beta spreads over (0, 2).",
             limitation="Training saw no byte further back than its window, so the heads with the longest time "
             "constants were hardly asked\n  to be that long: part of their memory is their initialisation. Beta, too, "
-            "starts near 1, on both sides of it.",
+            "starts on both sides of 1.",
         ),
         Recipe(
             name="byte_gpt2",

@@ -161,7 +161,7 @@ def train(
             return model.eval(), step
         rate = min(1.0, fraction / WARMUP + 0.02) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * fraction)))
         for group in optimiser.param_groups:
-            group["lr"] = recipe.learning_rate * rate
+            group["lr"] = recipe.learning_rate * rate * group.get("slower", 1.0)
         loss = next(losses)
         optimiser.zero_grad()
         loss.backward()
