@@ -12,7 +12,7 @@ from torch import nn
 
 from .checkpoints import bytes_of, load_checkpoint
 from .layer_streaming import load_in_layers
-from .pretrained import load, local_folder, read_config, tokenizer_of
+from .pretrained import dtype_of, load, local_folder, read_config, tokenizer_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ def open_model(source: str | Path, dtype: str = "auto", layers: str | Sequence[i
     """Opens a model without running anything of it: JSON and safetensors are read, nothing else.
 
     source: a folder written by save_checkpoint; a transformers folder (sharded or not, any dtype); a .safetensors file
-    with its config.json; an id of the hub, "owner/name". dtype: "auto" as stored, or "float32", "bfloat16", "float64".
+    with its config.json; an id of the hub, "owner/name". dtype: "auto" as stored, or as pretrained.DTYPES has them.
     layers: "0-3", "0,2" or numbers: the decoder layers are read one by one as they run, and the run stops after the
     last of these, so that the model need not fit in memory; `wants` tells which modules to look at.
 
@@ -81,7 +81,7 @@ def open_model(source: str | Path, dtype: str = "auto", layers: str | Sequence[i
         if layers is not None:
             raise ValueError(f"{source} is a byte model, small enough to open whole: leave out --layers")
         module, _ = load_checkpoint(folder)
-        return OpenedModel(str(source), "byte model", module if dtype == "auto" else module.to(getattr(torch, dtype)))
+        return OpenedModel(str(source), "byte model", module.to(dtype_of(dtype)))
     tokenizer = tokenizer_of(folder)
     if layers is None:
         return OpenedModel(str(source), "transformers", load(folder, dtype), tokenizer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from .checkpoint_files import CONFIG, PICKLES, file_names, read_config, weight_files
 from .extras import required
 
-CONFIG, INDEX, WEIGHTS = "config.json", "model.safetensors.index.json", "model.safetensors"
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "spiece.model")
 WANTED = ["*.json", "*.safetensors", "*.model", "*.txt"]  # of a repository: nothing that can run
+DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 
 
 def local_folder(source: str) -> Path:
@@ -25,7 +24,7 @@ def local_folder(source: str) -> Path:
     Raises FileNotFoundError where it is neither here nor to be had; ValueError for a pickle.
     """
     path = Path(source)
-    if path.is_dir():
+    if source and path.is_dir():
         return path
     if path.suffix in PICKLES:
         raise ValueError(f"{source} is a pickle, which can run code, and is not opened: save it as safetensors")
@@ -34,86 +33,94 @@ def local_folder(source: str) -> Path:
             raise FileNotFoundError(f"{source} does not exist")
         if not (path.parent / CONFIG).is_file():
             raise FileNotFoundError(f"{source} needs its {CONFIG} beside it: weights alone do not say of which model")
+        if path.name not in (names := file_names(path.parent)):
+            raise ValueError(f"the model of {path.parent} is read from {', '.join(names)}, not from {path.name}")
         return path.parent
-    if path.exists() or source.count("/") != 1 or source.startswith((".", "/", "~")):
+    if not source or path.exists() or source.count("/") != 1 or source.startswith((".", "/", "~")):
         raise FileNotFoundError(f"{source} is no folder, no .safetensors file and no id of the hub (owner/name)")
     return _from_hub(source)
 
 
 def _from_hub(source: str) -> Path:
     hub = required("huggingface_hub", "hf")
+    try:  # a copy that is whole is taken as it is: the same model with a network and without
+        folder = Path(hub.snapshot_download(source, allow_patterns=WANTED, local_files_only=True))
+        weight_files(folder)
+        return folder
+    except Exception:  # not in the cache, or not all of it; what the hub raises differs by version
+        pass
+    no_folder = f"{source} is no folder here, and is not in the hub's cache"
     try:
-        return Path(hub.snapshot_download(source, allow_patterns=WANTED))
-    except Exception as error:  # the hub's, requests' and the operating system's own, which differ by version
+        folder = Path(hub.snapshot_download(source, allow_patterns=WANTED, ignore_patterns=["*/*", "consolidated*"]))
+    except (hub.errors.RepositoryNotFoundError, hub.errors.HFValidationError):  # also where access is not granted
+        raise FileNotFoundError(f"{no_folder}; nor does the hub have it, or not for you (`hf auth login`)") from None
+    except Exception as error:
+        why = "HF_HUB_OFFLINE is set" if hub.constants.HF_HUB_OFFLINE else first_line(error)
         raise FileNotFoundError(
-            f"{source} is not in the hub's cache and cannot be downloaded ({type(error).__name__}): without a network, "
-            f"run `hf download {source}` elsewhere and give the folder"
+            f"{no_folder}; it cannot be downloaded ({why}): where there is a network, run `hf download {source} "
+            "--local-dir FOLDER`, and give FOLDER"
         ) from None
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a transformers model. Raises FileNotFoundError or ValueError, saying what is wrong with it."""
-    file = folder / CONFIG
-    if not file.is_file():
-        raise FileNotFoundError(f"{folder} has no {CONFIG}: copy the whole folder of the model")
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:  # not JSON, or not UTF-8
-        raise ValueError(f"{file} is not JSON ({error})") from None
-    if not isinstance(config, dict):
-        raise ValueError(f"{file} should hold an object, got {type(config).__name__}")
-    return config
-
-
-def weight_files(folder: Path) -> dict[str, Path]:
-    """Name of a tensor -> the file that holds it. Every file is opened, and its header read.
-
-    Raises FileNotFoundError for missing files, ValueError for pickles alone and for files that cannot be read.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    if (folder / INDEX).is_file():
-        names = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-    else:
-        names = sorted(file.name for file in folder.glob("*.safetensors"))
-    if not names:
-        pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
-        if pickles:
-            raise ValueError(
-                f"{folder} holds its weights as {', '.join(pickles)} only: pickles can run code and are not opened. "
-                "Convert them where you trust them: model.save_pretrained(folder)"
-            )
-        raise FileNotFoundError(f"{folder} has no {WEIGHTS}: copy the whole folder of the model")
-    found: dict[str, Path] = {}
-    for name in names:
-        file = folder / name
-        if not file.is_file():
-            raise FileNotFoundError(f"{folder} has no {name}, which its index names: copy it there")
-        try:
-            with safe_open(file, "pt") as tensors:
-                found |= dict.fromkeys(tensors.keys(), file)
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{file} cannot be read ({error}): it is damaged, or cut off; copy it again") from None
-    return found
+    if not any(folder.glob("*.safetensors")):
+        raise ValueError(f"{source} has no safetensors: pickles, which can run code, are neither fetched nor opened")
+    return folder
 
 
 def model_class(config: dict[str, Any], folder: Path) -> Any:
-    """The class of transformers that config.json names. Raises ValueError where there is none, or it is remote code."""
+    """The class of transformers that config.json names, or the automatic one that goes with its model_type.
+
+    Raises ValueError where there is none, where it is remote code, and for an adapter of another model.
+    """
     transformers = required("transformers", "hf")
     kind = config.get("model_type")
-    if config.get("auto_map") and kind not in transformers.CONFIG_MAPPING:
+    known = isinstance(kind, str) and kind in transformers.CONFIG_MAPPING
+    if config.get("auto_map") and not known:
         raise ValueError(
             f"{folder} needs code of its own (auto_map), which dsf does not run: load the model yourself, where you "
             "trust it, and call dsf.convert(model, inputs)"
         )
-    if kind not in transformers.CONFIG_MAPPING:
+    if not known:
         raise ValueError(
             f"{folder / CONFIG} has model_type {kind!r}, which transformers {transformers.__version__} does not know"
         )
-    for name in config.get("architectures") or ():
-        if (cls := getattr(transformers, name, None)) is not None:
+    for key, value in _entries(config):
+        if key.endswith("_implementation") and ("/" in str(value) or "flash" in str(value)):
+            raise ValueError(f"{folder / CONFIG} asks for {value}, code that dsf does not fetch: take out its {key}")
+    if (folder / "adapter_config.json").is_file():
+        raise ValueError(f"{folder} is an adapter of another model: save the two merged (peft: merge_and_unload)")
+    own, names = transformers.CONFIG_MAPPING[kind], config.get("architectures")
+    for name in names if isinstance(names, list) else [names]:
+        cls = getattr(transformers, name, None) if isinstance(name, str) else None
+        if isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel) and cls.config_class is own:
             return cls
-    return transformers.AutoModelForCausalLM
+    if own in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
+        return transformers.AutoModelForCausalLM
+    to_text = own in transformers.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+    return transformers.AutoModelForSeq2SeqLM if to_text else transformers.AutoModel
+
+
+def settings_of(folder: Path) -> Any:
+    """config.json as transformers reads it, defaults filled in."""
+    auto = required("transformers", "hf").AutoConfig
+    return auto.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+
+
+def built(cls: Any, settings: Any, dtype: torch.dtype | None = None) -> Any:
+    """A model of a class that `model_class` gave, with the weights of its initialisation."""
+    return cls.from_config(settings, dtype=dtype) if hasattr(cls, "from_config") else cls(settings)
+
+
+def _entries(config: Any) -> Iterator[tuple[str, Any]]:
+    """Every key and value, those of nested configurations too."""
+    for key, value in config.items() if isinstance(config, dict) else ():
+        yield key, value
+        yield from _entries(value)
+
+
+def dtype_of(name: str) -> torch.dtype | None:
+    """The dtype of this name, None for "auto". Raises ValueError for another name than DTYPES has."""
+    if name not in DTYPES:
+        raise ValueError(f"dtype is one of {', '.join(DTYPES)}, got {name!r}")
+    return None if name == "auto" else getattr(torch, name)
 
 
 def load(folder: Path, dtype: str = "auto") -> nn.Module:
@@ -121,16 +128,18 @@ def load(folder: Path, dtype: str = "auto") -> nn.Module:
 
     Raises what `weight_files` and `model_class` raise, and ValueError where weights and config.json do not agree.
     """
-    config = read_config(folder)
-    cls = model_class(config, folder)
-    weight_files(folder)
-    wanted = "auto" if dtype == "auto" else getattr(torch, dtype)
+    wanted = dtype_of(dtype) or "auto"
+    cls = model_class(read_config(folder), folder)
+    files = weight_files(folder)
     options = dict(local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True)
     with quiet():
         try:
             model, info = cls.from_pretrained(str(folder), dtype=wanted, **options)
         except Exception as error:
-            raise ValueError(f"{folder} does not load: {type(error).__name__}: {_first_line(error)}") from None
+            if "ignore_mismatched_sizes" in str(error):  # the report, with the names, went to the log
+                where = _other_shapes(cls, folder, files)
+                raise ValueError(f"the weights of {folder} do not belong to its {CONFIG} ({where})") from None
+            raise ValueError(f"{folder} does not load: {type(error).__name__}: {first_line(error)}") from None
     wrong = {k: sorted(map(str, info.get(k) or ())) for k in ("missing_keys", "unexpected_keys", "mismatched_keys")}
     if any(wrong.values()):
         said = "; ".join(f"{k.replace('_keys', '')}: {', '.join(v[:3])}" for k, v in wrong.items() if v)
@@ -138,13 +147,37 @@ def load(folder: Path, dtype: str = "auto") -> nn.Module:
     return model.eval()
 
 
+def _other_shapes(cls: Any, folder: Path, files: dict[str, Path]) -> str:
+    """The first weight whose shape in the files is not that of the model, and both shapes."""
+    from safetensors import safe_open
+
+    with quiet(), torch.device("meta"):
+        wanted = built(cls, settings_of(folder)).state_dict()
+    for name in sorted(wanted.keys() & files.keys()):
+        with safe_open(files[name], "pt") as tensors:
+            found = tuple(tensors.get_slice(name).get_shape())
+        if found != tuple(wanted[name].shape):
+            return f"{name} has shape {found}, not {tuple(wanted[name].shape)}"
+    return "of other shapes"
+
+
 def tokenizer_of(folder: Path) -> Any:
-    """The tokenizer of the folder; None where it has none, and text is read as bytes."""
-    if not any((folder / name).is_file() for name in TOKENIZERS):
+    """The tokenizer of the folder; None where it has none, and text is read as bytes. ValueError: it does not load."""
+    found = [name for name in TOKENIZERS if (folder / name).is_file()]
+    if not found:
         return None
     transformers = required("transformers", "hf")
-    with quiet():
-        return transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    try:
+        with quiet():
+            return transformers.AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False
+            )
+    except Exception as error:
+        why = "it needs code of its own" if "trust_remote_code" in str(error) else first_line(error)
+        raise ValueError(
+            f"the tokenizer of {folder} does not load ({why}): mend it, or take {', '.join(found)} away and text is "
+            "read as bytes"
+        ) from None
 
 
 @contextmanager
@@ -162,5 +195,7 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), "")
+def first_line(error: Exception) -> str:
+    """And the second, where the first only announces it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])

@@ -1,17 +1,21 @@
 """Checkpoints of transformers: opened whole or layer by layer, and refused in words where they are not that."""
 
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import dsf
 from dsf import extras, layer_streaming
 from dsf.layer_streaming import parse_layers, stack_of
 from dsf.opened_models import open_model
+from dsf.recording import StopForward
 from tiny_models import example_tokens, tiny_model
 
 transformers = pytest.importorskip("transformers")
@@ -86,6 +90,92 @@ def test_layer_by_layer_is_the_same_model(name, tmp_path):
         found.module()
 
 
+def outputs(opened, stack):
+    """What each layer of the stack returns, in the order of the calls."""
+    seen = []
+    for layer in opened.module.get_submodule(stack):
+        keep = lambda m, a, out: seen.append((out[0] if isinstance(out, tuple) else out).detach().clone())  # noqa: E731
+        layer.register_forward_hook(keep, prepend=True)
+    with contextlib.suppress(StopForward), torch.no_grad():
+        opened.module(**opened.inputs(TOKENS))
+    return seen
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float32"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "llama",
+        "mamba2",
+        "olmo_hybrid",
+        "minimax",
+        "gpt_oss",
+        "qwen3_5_moe",
+        "bailing_hybrid",
+        "glm5_next",
+        "deepseek_v3",
+    ],
+)
+def test_layer_by_layer_in_half_precision_is_the_same_bit_for_bit(name, dtype, tmp_path):
+    """Also where a model keeps some weights in float32, and where config.json does not say in what they are stored."""
+    changed_config(saved(name, tmp_path), dtype=None)
+    whole = open_model(tmp_path, dtype=dtype)
+    stack, parts = stack_of(whole.module)
+    opened = open_model(tmp_path, dtype=dtype, layers=range(len(parts)))
+    expected, found = outputs(whole, stack), outputs(opened, stack)
+    assert len(found) == len(expected) == len(parts)
+    assert all(torch.equal(x, y) and x.dtype == y.dtype for x, y in zip(found, expected, strict=True))
+    dtypes = {path: x.dtype for path, x in opened.module.state_dict().items()}
+    assert dtypes == {path: x.dtype for path, x in whole.module.state_dict().items()}
+
+
+def test_layers_with_common_weights_are_opened_whole(tmp_path):
+    saved("zamba", tmp_path)
+    with pytest.raises(ValueError, match=r"layers of ZambaForCausalLM share weights \(.*\): open it whole"):
+        open_model(tmp_path, layers="0")
+    with pytest.raises(ValueError, match="are quantised: open it whole, without --layers"):
+        changed_config(saved("llama", tmp_path / "quantised"), quantization_config={"quant_method": "gptq"})
+        open_model(tmp_path / "quantised", layers="0")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("weight", ["model.layers.1.mlp.up_proj.weight", "model.embed_tokens.weight"])
+def test_weights_of_a_layer_that_are_not_finite_are_named(weight, tmp_path):
+    tiny_model("llama").save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    weights[weight][0, 0] = -float("inf")
+    save_file(weights, file, {"format": "pt"})
+    with pytest.raises(ValueError, match=f"{weight} in .*model.safetensors holds NaN or infinity"):
+        opened = open_model(tmp_path, layers="1")
+        dsf.convert(opened.module, opened.inputs(TOKENS), only=opened.wants)
+
+
+@pytest.mark.parametrize("layers", [None, "0-1"])
+def test_buffers_in_old_files_are_left_out(layers, tmp_path):
+    tiny_model("llama").save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    old = {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": torch.zeros(4) for i in range(2)}
+    save_file(load_file(file) | old, file, {"format": "pt"})
+    opened = open_model(tmp_path, layers=layers)
+    expected = dsf.convert(tiny_model("llama"), TOKENS).layers
+    found = dsf.convert(opened.module, opened.inputs(TOKENS), only=opened.wants).layers
+    assert all(torch.equal(layer.signals["q"], expected[path].signals["q"]) for path, layer in found.items())
+
+
+def test_layers_that_the_model_has_not(tmp_path):
+    """Those in the files, too: config.json says two, there are three."""
+    config = transformers.LlamaConfig(
+        **dict(vocab_size=128, hidden_size=16, intermediate_size=16, num_hidden_layers=3, num_attention_heads=2),
+        **dict(pad_token_id=None, bos_token_id=None, eos_token_id=None),
+    )
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path)
+    changed_config(tmp_path, num_hidden_layers=2)
+    for layers in (None, "0"):
+        with pytest.raises(ValueError, match=r"do not belong .*\(unexpected: model.layers.2"):
+            open_model(tmp_path, layers=layers)
+
+
 def parts_of(module, stack):
     return [p for path, p in module.named_parameters() if path.startswith(stack + ".")]
 
@@ -136,11 +226,13 @@ def test_a_model_need_not_fit_in_memory(tmp_path):
 
 def test_numbers_of_layers():
     assert parse_layers("0-2,5", 8) == [0, 1, 2, 5] and parse_layers([3, 1], 4) == [1, 3]
-    for wrong in ("a", "1-", "", "-1"):
+    for wrong in ("a", "1-", "", "-1", "2-1"):
         with pytest.raises(ValueError, match="layers are numbers and ranges"):
             parse_layers(wrong, 4)
     with pytest.raises(ValueError, match=r"this model has the layers 0\.\.3, got '2-4'"):
         parse_layers("2-4", 4)
+    with pytest.raises(ValueError, match=r"this model has the layers 0\.\.3"):
+        parse_layers("0-99999999999", 4)
 
 
 # ------------------------------------------------------------------------------------------------------ what is refused
@@ -148,7 +240,8 @@ def test_numbers_of_layers():
 
 def changed_config(folder, **changes):
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({k: v for k, v in (config | changes).items() if v is not None}))
+    kept = {k: v for k, v in (config | changes).items() if v is not None or k not in changes}
+    (folder / "config.json").write_text(json.dumps(kept))
 
 
 def truncated(folder):
@@ -164,11 +257,26 @@ def without_a_shard(folder):
     next(iter(sorted(folder.glob("*.safetensors")))).unlink()
 
 
+def index(folder, text):
+    (folder / "model.safetensors.index.json").write_text(text)
+
+
 def without_weights(folder, pickle=False):
     for file in [*folder.glob("*.safetensors"), folder / "model.safetensors.index.json"]:
         file.unlink()
     if pickle:
         (folder / "pytorch_model.bin").write_bytes(b"\x80\x04K\x01.")
+
+
+def under_another_name(folder):
+    without_weights(folder)
+    tiny_model("llama").save_pretrained(folder)
+    (folder / "model.safetensors").rename(folder / "weights.safetensors")
+
+
+def with_another_tensor(folder):
+    file = next(iter(sorted(folder.glob("*.safetensors"))))
+    save_file(load_file(file) | {"extra.weight": torch.zeros(2)}, file, {"format": "pt"})
 
 
 def with_nan(folder):
@@ -207,7 +315,49 @@ REFUSED = {
     "other shapes": (
         lambda f: changed_config(f, hidden_size=24),
         ValueError,
-        "does not load|do not belong to its config",
+        r"do not belong to its config.json \(lm_head.weight has shape \(128, 48\), not \(128, 24\)\)",
+    ),
+    "other sizes": (
+        lambda f: changed_config(f, hidden_size="many"),
+        ValueError,
+        "does not load: .*'hidden_size' expected int",
+    ),
+    "a tensor too many": (with_another_tensor, ValueError, r"do not belong .*\(unexpected: extra.weight"),
+    "another name": (under_another_name, ValueError, "has weights.safetensors, but no model.safetensors, and no .*ind"),
+    "index, no JSON": (lambda f: index(f, "{"), ValueError, "index.json is no index of shards .JSONDecodeError"),
+    "index, a list": (lambda f: index(f, "[]"), ValueError, "index.json is no index of shards .TypeError"),
+    "index of pickles": (
+        lambda f: index(f, json.dumps({"weight_map": {"x": "pytorch_model.bin"}})),
+        ValueError,
+        "has its weights in pytorch_model.bin: only .safetensors files are opened",
+    ),
+    "pickle by name": (  # the one that transformers would open
+        lambda f: changed_config(f, transformers_weights="adapter_model.bin"),
+        ValueError,
+        "has its weights in adapter_model.bin: only .safetensors files are opened",
+    ),
+    "a list of types": (lambda f: changed_config(f, model_type=["llama"]), ValueError, r"has model_type \['llama'\]"),
+    "kernel of the hub": (
+        lambda f: changed_config(f, text_config={"_attn_implementation": "kernels-community/flash-attn"}),
+        ValueError,
+        "asks for kernels-community/flash-attn, code that dsf does not fetch: take out its _attn_implementation",
+    ),
+    "adapter": (
+        lambda f: (f / "adapter_config.json").write_text("{}"),
+        ValueError,
+        "is an adapter of another model: save the two merged",
+    ),
+    "tokenizer of its own code": (
+        lambda f: (f / "tokenizer_config.json").write_text(
+            json.dumps({"tokenizer_class": "Mine", "auto_map": {"AutoTokenizer": ["mine.Mine", None]}})
+        ),
+        ValueError,
+        r"the tokenizer of .* does not load \(it needs code of its own\): mend it, or take tokenizer_config.json away",
+    ),
+    "tokenizer, no JSON": (
+        lambda f: (f / "tokenizer.json").write_text("{"),
+        ValueError,
+        "the tokenizer of .* does not load .*or take tokenizer.json away",
     ),
     "other layers": (
         lambda f: changed_config(f, num_hidden_layers=3),
@@ -224,11 +374,43 @@ def test_what_is_not_a_checkpoint_is_refused_in_words(case, layers, tmp_path):
     spoil(saved("llama", tmp_path))
     if layers and case == "other layers":
         layers = "0-2"  # the third is in no file
-    if layers and case.startswith("other"):
+    if layers and case in ("other layers", "other shapes"):
         message = "do not belong to its config.json"
     with pytest.raises(error, match=message):
         opened = open_model(tmp_path, layers=layers)
         dsf.convert(opened.module, opened.inputs(TOKENS))  # of layers that are read as they run
+
+
+@pytest.mark.parametrize("name", ["float31", "load", "int8"])
+@pytest.mark.parametrize("layers", [None, "0"])
+def test_dtypes_that_there_are_not(name, layers, tmp_path):
+    register = torch.nn.Module.register_parameter
+    with pytest.raises(ValueError, match=f"dtype is one of auto, float32, bfloat16, float16, float64, got '{name}'"):
+        open_model(saved("llama", tmp_path), dtype=name, layers=layers)
+    assert torch.nn.Module.register_parameter is register and torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize(
+    "names", [None, [], ["Mine"], ["pipeline"], ["LlamaConfig"], ["Mamba2ForCausalLM"], "LlamaForCausalLM", [3]]
+)
+def test_architectures_that_are_no_models_of_this_type(names, tmp_path):
+    changed_config(saved("llama", tmp_path), architectures=names)
+    assert type(open_model(tmp_path).module).__name__ == "LlamaForCausalLM"
+
+
+def test_a_model_with_an_encoder_and_no_architecture(tmp_path):
+    changed_config(saved("t5", tmp_path), architectures=None)
+    assert type(open_model(tmp_path).module).__name__ == "T5ForConditionalGeneration"
+
+
+def test_weights_beside_those_of_the_model(tmp_path):
+    """The same file twice under two names is usual; another file that is asked for is not silently replaced."""
+    tiny_model("llama").save_pretrained(tmp_path)
+    shutil.copy(tmp_path / "model.safetensors", tmp_path / "consolidated.safetensors")
+    for layers in (None, "0"):
+        assert open_model(tmp_path, layers=layers).parameters == open_model(tmp_path / "model.safetensors").parameters
+        with pytest.raises(ValueError, match="is read from model.safetensors, not from consolidated.safetensors"):
+            open_model(tmp_path / "consolidated.safetensors", layers=layers)
 
 
 def test_weights_that_are_not_finite_are_named(tmp_path):
@@ -243,6 +425,8 @@ def test_a_pickle_and_a_path_that_is_not_there(tmp_path):
         open_model(tmp_path / "model.pt")
     with pytest.raises(FileNotFoundError, match="is no folder, no .safetensors file and no id of the hub"):
         open_model(tmp_path / "nowhere" / "at" / "all")
+    with pytest.raises(FileNotFoundError, match="is no folder, no .safetensors file and no id of the hub"):
+        open_model("")
 
 
 def test_without_a_network(monkeypatch, tmp_path):
@@ -250,10 +434,60 @@ def test_without_a_network(monkeypatch, tmp_path):
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(
-        FileNotFoundError, match=r"nobody/nothing is not in the hub's cache .* without a network, run `hf"
-    ):
+    message = (
+        r"nobody/nothing is no folder here, and is not in the hub's cache; it cannot be downloaded "
+        r"\(HF_HUB_OFFLINE is set\): where there is a network, run `hf download nobody/nothing --local-dir FOLDER`"
+    )
+    with pytest.raises(FileNotFoundError, match=message):
         open_model("nobody/nothing")
+
+
+def hub(monkeypatch, folder, cached=True, error=None):
+    """Stands in for the hub: what it was asked."""
+    import huggingface_hub
+
+    asked = []
+
+    def download(source, local_files_only=False, **how):
+        asked.append({"cache only": local_files_only, **how})
+        if error is not None or local_files_only and not cached:
+            raise error or FileNotFoundError(source)
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    return asked
+
+
+def test_the_cache_of_the_hub_comes_first(monkeypatch, tmp_path):
+    asked = hub(monkeypatch, saved("llama", tmp_path))
+    assert open_model("nobody/llama").name == "nobody/llama" and [a["cache only"] for a in asked] == [True]
+    without_a_shard(tmp_path)
+    with pytest.raises(FileNotFoundError, match="has no model-00001-of-"):
+        open_model("nobody/llama")
+    assert [a["cache only"] for a in asked] == [True, True, False]
+
+
+def test_what_is_fetched_of_the_hub(monkeypatch, tmp_path):
+    from huggingface_hub.utils import filter_repo_objects
+
+    asked = hub(monkeypatch, saved("llama", tmp_path), cached=False)
+    open_model("nobody/llama")
+    how = {k: v for k, v in asked[1].items() if k.endswith("patterns")}
+    wanted = ["config.json", "model-00001-of-00002.safetensors", "tokenizer.model", "merges.txt"]
+    others = ["modeling_mine.py", "pytorch_model.bin", "original/model.safetensors", "consolidated.safetensors", "x.pt"]
+    assert list(filter_repo_objects([*wanted, *others], **how)) == wanted
+
+
+def test_a_repository_of_pickles_or_of_nobody(monkeypatch, tmp_path):
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    hub(monkeypatch, saved("llama", tmp_path))
+    without_weights(tmp_path)
+    with pytest.raises(ValueError, match="nobody/llama has no safetensors: pickles, which can run code, are neither"):
+        open_model("nobody/llama")
+    hub(monkeypatch, tmp_path, error=RepositoryNotFoundError.__new__(RepositoryNotFoundError))
+    with pytest.raises(FileNotFoundError, match=r"nor does the hub have it, or not for you \(`hf auth login`\)"):
+        open_model("nobody/llama")
 
 
 def test_without_transformers(monkeypatch, tmp_path):
