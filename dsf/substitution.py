@@ -123,4 +123,11 @@ def _tapped(substitution: Substitution, outer: Call, name: str, function: Callab
         call = substitution.next_call(call)
         if call.name() not in substitution.layers:
             return function(*args, **kwargs)
-        return execute(found.steps(call), substitution.run(call))
+        return _contiguous(execute(found.steps(call), substitution.run(call)))
+
+
+def _contiguous(x: Any) -> Any:
+    """As the functions themselves return it: some mixers take a view of it."""
+    if isinstance(x, (tuple, list)):
+        return type(x)(map(_contiguous, x))
+    return x.contiguous() if isinstance(x, torch.Tensor) else x

@@ -216,6 +216,16 @@ def test_the_model_put_back_shares_its_weights_and_leaves_the_original_alone():
     assert torch.allclose(FAMILIES["olmo_hybrid"].logits(put_back, TOKENS), before, atol=1e-4)
 
 
+def test_a_mixer_may_take_a_view_of_what_its_function_returns():
+    transformers = pytest.importorskip("transformers")
+    sizes = dict(vocab_size=128, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_key_value_heads=2)
+    config = transformers.JetMoeConfig(**sizes, kv_channels=16, num_local_experts=4, num_experts_per_tok=2)
+    torch.manual_seed(0)
+    model = transformers.JetMoeForCausalLM(config).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(dsf.convert(model, TOKENS).module()(TOKENS).logits, model(TOKENS).logits)
+
+
 def test_an_edit_changes_its_layer_alone_and_its_verdict():
     pytest.importorskip("transformers")
     conversion = dsf.convert(tiny_model("olmo_hybrid"), TOKENS)
