@@ -1,0 +1,1 @@
+"""Regular languages: automata, their syntactic monoids, and what a network must do to recognise them."""
