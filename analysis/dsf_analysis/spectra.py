@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,14 +14,19 @@ from dsf import Architecture, Feedback, System
 from dsf.enclosures import enclose
 from dsf.exact_eigenvalues import eigenvalues
 from dsf.features import Features
+from dsf.operators import Dense
 from dsf.reference import scan
 from dsf.sets import Interval, Polar, Set, hull
 
+from .exact_roots import NotCertified
+from .exact_spectra import MOST, Certified, certified
+from .extreme_tokens import Extreme, extremes_of, is_real
 from .subjects import PAST, hint, some_steps, steps_of
 
 GAUGE = "the state as the body writes it; a constant change of basis leaves the eigenvalues as they are"
 INVARIANT = ("const", "token")  # a change of basis T_t that depends on the past moves the eigenvalues of anything else
 STEPS = 64  # of a long trajectory or a converted layer's input, so many steps are looked at, evenly spaced
+POINTS = "numerical `values`, rounded to doubles: not certified themselves"  # of a set that is
 
 
 class NotInvariant(ValueError):
@@ -37,6 +43,8 @@ class Spectrum:
     gauge: str = GAUGE
     dependence: str = "const"
     values: torch.Tensor | None = None  # the eigenvalues themselves, where the subject is numbers
+    certified: bool = False  # by lemmas, by the structure (up to the rounding of its formula), or in exact arithmetic
+    extremes: tuple[Extreme, ...] = ()  # of a converted layer: where its text has them, among the steps looked at
 
     def __contains__(self, z: complex) -> bool:
         return any(z in part for part in self.parts)
@@ -68,6 +76,8 @@ class Spectrum:
             "how": list(self.how),
             "gauge": self.gauge,
             "dependence": self.dependence,
+            "certified": self.certified,
+            "extremes": [extreme.to_dict() for extreme in self.extremes],
         }
 
 
@@ -75,9 +85,10 @@ def spectrum(x: Any, u: torch.Tensor | None = None, split: int = 1) -> Spectrum:
     """The set in which the eigenvalues of A_t lie.
 
     An Architecture: over ALL inputs, by the lemmas of dsf.enclosures. A System: of its numbers, exact where the
-    structure knows them. A converted layer: the same, at up to 64 steps of its input. A Feedback system with its drive
-    u, or a layer of one: of the Jacobian of (x, y) along the trajectory. split > 1 cuts bounded scalar domains into so
-    many pieces, which tightens repeated signals.
+    structure knows them, else proved in exact arithmetic where n and the number of matrices are small (`certified` of
+    exact_spectra), else numerical. A converted layer: the same, at up to 64 steps of its input. A Feedback system with
+    its drive u, or a layer of one: of the Jacobian of (x, y) along the trajectory. split > 1 cuts bounded scalar
+    domains into so many pieces, which tightens repeated signals.
 
     Raises NotInvariant (a ValueError) for operators that are functions of a window, a prefix or the state: a change of
     basis moves their eigenvalues at will; TypeError for anything else.
@@ -87,7 +98,7 @@ def spectrum(x: Any, u: torch.Tensor | None = None, split: int = 1) -> Spectrum:
     ([0, 1],)
     """
     if hasattr(x, "architecture") and hasattr(x, "drive"):  # a converted layer: its system along its own input
-        return _of_trajectory(x.system, x.drive, x.state) if x.architecture.feedback else _of_layer(x)
+        return _of_layer(x)
     if isinstance(x, Architecture):
         return _of_architecture(x, split)
     if isinstance(x, Feedback):
@@ -103,7 +114,7 @@ def spectrum(x: Any, u: torch.Tensor | None = None, split: int = 1) -> Spectrum:
 def _of_architecture(a: Architecture, split: int) -> Spectrum:
     bounds = a.bounds()
     dependence = bounds.dependence()["A"]
-    _refuse(a.title, dependence)
+    refuse(a.title, dependence)
     parts: list[Set] = []
     lemmas: dict[str, None] = {}
     for cut in _boxes(a, split):
@@ -113,10 +124,11 @@ def _of_architecture(a: Architecture, split: int) -> Spectrum:
     subject = "A_t over all inputs"
     if isinstance(bounds.B, Features):
         subject += ", on infinitely many features"
-    return Spectrum(merged(parts), subject, tuple(lemmas), dependence=dependence)
+    return Spectrum(merged(parts), subject, tuple(lemmas), dependence=dependence, certified=True)
 
 
-def _refuse(title: str, dependence: str) -> None:
+def refuse(title: str, dependence: str) -> None:
+    """Raises NotInvariant where an A_t of this dependence has no eigenvalues that belong to the map."""
     if dependence in INVARIANT:
         return
     of = PAST[dependence]
@@ -144,27 +156,64 @@ def _boxes(a: Architecture, split: int) -> list[dict[str, Set]]:
 
 def _of_system(s: System) -> Spectrum:
     dependence = s.dependence()["A"]
-    _refuse("this system", dependence if dependence != "unknown" else "token")
+    refuse("this system", dependence if dependence != "unknown" else "token")
     infinite = isinstance(s.B, Features)  # A has one eigenvalue, as often as there are features
     values = eigenvalues(s.A, 1 if infinite else s.state_size)
-    how = "exact, by the structure of A"
     if values is None:
-        A = s.dense()
-        A = A.float() if A.dtype in (torch.float16, torch.bfloat16) else A
-        values = torch.linalg.eigvals(A) if torch.isfinite(A).all() else A  # refused below
-        how = "numerical (torch.linalg.eigvals): not certified, and ill-conditioned where A is defective"
+        parts, how, values = _of_matrices(s)
+    else:
+        parts, how = _enclosing(values), ("exact, by the structure of A",)
     gauge = GAUGE if dependence in INVARIANT else "as written; of what A_t is a function is not known for a bare system"
     subject = "A_t of these numbers" + (", on infinitely many features" if infinite else "")
-    return Spectrum(_enclosing(values), subject, (how,), gauge, dependence, values)
+    proved = not how[-1].startswith("numerical")
+    return Spectrum(parts, subject, how, gauge, dependence, values, proved)
+
+
+def _of_matrices(s: System) -> tuple[tuple[Set, ...], tuple[str, ...], torch.Tensor]:
+    """The set, how it is known, and the eigenvalues, where the structure does not tell them."""
+    formed = s.dense()
+    A = formed.float() if formed.dtype in (torch.float16, torch.bfloat16) else formed
+    if not torch.isfinite(A).all():
+        return _enclosing(A), (), A  # which refuses it
+    try:
+        found = certified(A)
+    except NotCertified as reason:
+        values = torch.linalg.eigvals(A)
+        how = f"numerical (torch.linalg.eigvals): not certified ({reason}), and ill-conditioned where A is defective"
+        return _enclosing(values), (how,), values
+    if not found:
+        return _enclosing(A), (), A
+    rounded = "" if isinstance(s.A, Dense) else f", of A_t as rounded to {str(formed.dtype).removeprefix('torch.')}"
+    if A.is_complex():
+        values = torch.linalg.eigvals(A)
+    else:
+        values = torch.tensor([one.values for one in found], dtype=torch.complex128, device=A.device)
+    how = f"{found[0].how}, {len(found)} matrices, at most {MOST} different ones{rounded}"
+    return _around(found), (POINTS, how), values.reshape(A.shape[:-1])
+
+
+def _around(found: Iterable[Certified]) -> tuple[Set, ...]:
+    """As `_enclosing`, but proved: the end points are rounded outwards."""
+    roots = [root for one in found for root in one.roots]
+    parts: list[Set] = []
+    if reals := [root.interval for root in roots if root.real]:
+        parts.append(hull(list(reals)))
+    if others := [root.modulus for root in roots if not root.real]:
+        parts.append(Polar(Interval(min(r.lo for r in others), max(r.hi for r in others))))
+    return tuple(parts)
 
 
 def _of_layer(layer: Any) -> Spectrum:
     """Of its numbers at some steps: those of all steps and heads can be larger than the model."""
     chosen = some_steps(layer.length, STEPS)
-    found = _of_system(steps_of(layer, chosen))
-    if len(chosen) == layer.length:
-        return found
-    return replace(found, how=(*found.how, f"at {len(chosen)} of {layer.length} steps"))
+    if layer.architecture.feedback:
+        found = _of_trajectory(layer.system, layer.drive, layer.state)
+    else:
+        found = _of_system(steps_of(layer, chosen))
+        if len(chosen) < layer.length:
+            found = replace(found, how=(*found.how, f"at {len(chosen)} of {layer.length} steps"))
+    assert found.values is not None
+    return replace(found, extremes=extremes_of(found.values, chosen, *layer.drive.shape[:3:2]))
 
 
 def _of_trajectory(f: Feedback, u: torch.Tensor, state: Any = None) -> Spectrum:
@@ -203,13 +252,6 @@ def _enclosing(values: torch.Tensor) -> tuple[Set, ...]:
     if others.numel():
         parts.append(Polar(Interval(others.min().item(), others.max().item())))
     return tuple(parts)
-
-
-def is_real(z: torch.Tensor) -> torch.Tensor:
-    """Which of these numbers are real, up to the rounding of a solver."""
-    if not z.is_complex():
-        return torch.ones_like(z, dtype=torch.bool)
-    return z.imag.abs() <= 1e3 * torch.finfo(z.dtype).eps * z.abs().clamp(min=1)
 
 
 def merged(parts: list[Set]) -> tuple[Set, ...]:
