@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from .domains import Domain, Shared
 from .recording import Call, ConversionError, Declined
 
+CACHES = ("cache", "past_key_values", "cache_params")  # the keyword, and the output: one of them, by version
 PACKED = ("cu_seqlens", "cu_seq_lens_q", "cu_seq_lens_k", "seq_idx")  # several documents in one row
 
 
@@ -49,9 +51,14 @@ def decaying(call: Call) -> None:
         raise Declined(f"{call.where} has an A above 0, and its states would grow without bound")
 
 
+def given_cache(arguments: Mapping[str, Any]) -> Any:
+    """The cache among the arguments of a call, under whichever name this version of transformers has; or None."""
+    return next((arguments[name] for name in CACHES if arguments.get(name) is not None), None)
+
+
 def cached_state(call: Call) -> torch.Tensor | None:
     """The recurrent state that the cache of the mixer's call holds, which some functions are not given."""
-    cache = call.outer.get("cache_params", call.outer.get("past_key_values"))
+    cache = given_cache(call.outer)
     layer = getattr(call.module, "layer_idx", None)
     if cache is None or layer is None or not hasattr(cache, "get_recurrent_state"):
         return None

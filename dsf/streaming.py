@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
-CACHES = ("past_key_values", "cache_params", "state")  # what transformers' models call the keyword, and the output
+from .converter_tools import CACHES
+
+CARRIED = (*CACHES, "state")  # what transformers' models call the keyword, and the output
 WINDOWS = ("sliding_window", "attention_window_size", "attention_chunk_size")
 KEPT = ("recurrent_states", "conv1d_state")  # in attributes of its modules: RecurrentGemma
 TOLERANCE = 1e-3  # of logits, max |difference| / max |logit|
@@ -182,23 +184,28 @@ def _advance(module: nn.Module) -> Advance:
     """How this model runs on from what it carried."""
     if callable(getattr(module, "advance", None)):
         return lambda tokens, start, carried: module.advance(tokens, carried)  # type: ignore[operator]
-    parameters = _parameters(module)
-    cache = next((name for name in CACHES if name in parameters), None)
+    parameters, cache = _parameters(module), cache_keyword(module)
     if cache is None or "use_cache" not in parameters:
         raise CannotStream(
-            f"the forward of {type(module).__name__} takes no cache ({', '.join(CACHES)}), so nothing carries over "
+            f"the forward of {type(module).__name__} takes no cache ({', '.join(CARRIED)}), so nothing carries over "
             "from chunk to chunk"
         )
 
     def run(tokens: torch.Tensor, start: int, carried: Any) -> tuple[torch.Tensor, Any]:
         more = {"position_ids": _positions(tokens, start)} if "position_ids" in parameters else {}
-        if carried is None and cache == "past_key_values":
+        if carried is None and cache in ("cache", "past_key_values"):
             carried = _new_cache(module)
         output = module(input_ids=tokens, use_cache=True, **{cache: carried}, **more)
         after = getattr(output, cache, None)
         return output.logits, carried if after is None else after  # RecurrentGemma changes the cache, and returns none
 
     return run
+
+
+def cache_keyword(module: nn.Module) -> str | None:
+    """The keyword by which a forward takes what the one before it carried, and the name that its output has for it."""
+    parameters = _parameters(module)
+    return next((name for name in CARRIED if name in parameters), None)
 
 
 def _new_cache(module: nn.Module) -> Any:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import dsf
+from dsf.streaming import cache_keyword
 from tiny_models import FAMILIES, example_tokens, tiny_model
 
 REPRODUCED = 1e-5  # of a layer's own tensors, relative to their largest entry, in fp32
@@ -102,12 +103,12 @@ def test_chunk_by_chunk_the_state_or_cache_is_carried(name):
     whole = family.logits(put_back, tokens)
     pieces, cache, start = [], None, 0
     for size in (33, 1, 36):
-        given = {} if cache is None else {family.cache_name: cache}
+        given = {} if cache is None else {cache_keyword(model): cache}
         if "position_ids" in inspect.signature(model.forward).parameters:
             given["position_ids"] = torch.arange(start, start + size)[None].expand(len(tokens), -1)
         with torch.no_grad():
             output = put_back(input_ids=tokens[:, start : start + size], use_cache=True, **given)
-        cache, start = getattr(output, family.cache_name), start + size
+        cache, start = getattr(output, cache_keyword(model)), start + size
         pieces.append(output.logits)
     assert close(torch.cat(pieces, 1), whole) < SAME_LOGITS
 

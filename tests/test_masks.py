@@ -1,5 +1,7 @@
 """Padding and batches of unequal lengths: a padded row gives what the row alone gives, or the model is refused."""
 
+import inspect
+
 import pytest
 import torch
 
@@ -27,8 +29,7 @@ def padded(side, filling=3):
 def inputs_of(name, model, side):
     tokens, mask, positions = padded(side)
     given = dict(input_ids=tokens, attention_mask=mask)
-    takes = model.forward.__wrapped__ if hasattr(model.forward, "__wrapped__") else model.forward
-    names = takes.__code__.co_varnames
+    names = inspect.signature(model.forward).parameters
     return given | (dict(position_ids=positions) if "position_ids" in names else {})
 
 

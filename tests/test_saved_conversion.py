@@ -16,6 +16,7 @@ from dsf.attention import attention_architecture
 from dsf.edits import clamp, mute
 from dsf.json_architectures import architecture_of_json, architecture_to_json, domain_of_json, domain_to_json
 from dsf.saved_conversion import _keep, _Tensors
+from dsf.streaming import cache_keyword
 from dsf_analysis.report import layer_report
 from tiny_models import FAMILIES, example_tokens, tiny_model
 
@@ -109,8 +110,8 @@ def test_initial_states_of_every_kind(tmp_path):
         pytest.importorskip("transformers")
         model, tokens = tiny_model(name), example_tokens()
         with torch.no_grad():
-            cache = getattr(model(tokens[:, :30], use_cache=True), FAMILIES[name].cache_name)
-        given = {"input_ids": tokens[:, 30:31], FAMILIES[name].cache_name: cache, "use_cache": True}
+            cache = getattr(model(tokens[:, :30], use_cache=True), cache_keyword(model))
+        given = {"input_ids": tokens[:, 30:31], cache_keyword(model): cache, "use_cache": True}
         conversion = dsf.convert(model, given)
         assert all(layer.state is not None for layer in conversion.layers.values())
         found = again(conversion, tmp_path)

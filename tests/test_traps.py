@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import dsf
+from dsf.streaming import cache_keyword
 from tiny_models import FAMILIES, VOCABULARY, example_tokens, tiny_model
 
 transformers = pytest.importorskip("transformers")
@@ -24,12 +25,12 @@ def close(found, expected):
 
 def continued(model, tokens, sizes, name):
     """Logits of a text in pieces, with the model's own cache carried on."""
-    family, outputs, cache, start = FAMILIES[name], [], None, 0
+    name_of_cache, outputs, cache, start = cache_keyword(model), [], None, 0
     with torch.no_grad():
         for size in sizes:
-            given = {} if cache is None else {family.cache_name: cache}
+            given = {} if cache is None else {name_of_cache: cache}
             out = model(input_ids=tokens[:, start : start + size], use_cache=True, **given)
-            cache, start = getattr(out, family.cache_name), start + size
+            cache, start = getattr(out, name_of_cache), start + size
             outputs.append(out.logits)
     return torch.cat(outputs, 1)
 

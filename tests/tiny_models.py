@@ -46,7 +46,6 @@ class Family:
     mixers: tuple[tuple[str, str], ...]  # (path, kind), in the order of the layers
     cached: bool = True  # generate() works, with a cache and without
     inputs: Callable[[torch.Tensor], dict] = only_tokens  # the keywords that forward and generate take
-    cache_name: str = "past_key_values"  # the keyword, and the output, that hold the cache
     rows: int | None = None  # the largest batch that the model continues rightly one token at a time
     module: str | None = None  # what must be importable: pytest.importorskip(module)
     notes: str = ""  # what surprises
@@ -193,7 +192,6 @@ family(
     "MambaConfig",
     {"hidden_size": 48, "state_size": 8, "num_hidden_layers": 2, "tie_word_embeddings": False},
     {"backbone.layers.0.mixer": "mamba", "backbone.layers.1.mixer": "mamba"},
-    cache_name="cache_params",
     notes=RESTARTS,
 )
 family(
@@ -201,7 +199,6 @@ family(
     "FalconMambaConfig",
     {"hidden_size": 48, "state_size": 8, "num_hidden_layers": 2, "tie_word_embeddings": False},
     {"backbone.layers.0.mixer": "mamba", "backbone.layers.1.mixer": "mamba"},
-    cache_name="cache_params",
     notes=RESTARTS,
 )
 family(
@@ -265,7 +262,6 @@ family(
         "num_hidden_layers": 2,
     },
     {"backbone.layers.0.mixer": "mamba2", "backbone.layers.1.mixer": "mamba2"},
-    cache_name="cache_params",
 )
 family(
     "bamba",
@@ -537,7 +533,6 @@ family(
     "RwkvConfig",
     {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 3, "context_length": 256},
     {f"rwkv.blocks.{i}.attention": "rwkv4" for i in range(3)},
-    cache_name="state",
     rows=1,
     notes="One token at a time with a state, batches of two or more broadcast against themselves: logits are (batch,"
     " batch, vocabulary) and wrong. attention_mask is ignored. The first forward in eval mode divides weights of the"
@@ -555,7 +550,6 @@ family(
         "ffn_proj_factor": 1.0,
     },
     {"backbone.blocks.0.mlstm_layer": "mlstm", "backbone.blocks.1.mlstm_layer": "mlstm"},
-    cache_name="cache_params",
     notes="hidden_size * qk_dim_factor must be a multiple of 64, or the cache has the wrong shape. Each mlstm_backend"
     " holds its functions from its construction on: replacing them in the module has no effect on it. attention_mask"
     " is ignored.",

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from dsf.attention import Scores, attention_core
 from dsf.attention_masks import sight
 from dsf.converter_registry import converter
+from dsf.converter_tools import given_cache
 from dsf.cores import Steps
 from dsf.recording import Call, ConversionError
 
@@ -63,7 +64,8 @@ def check_mpt(call: Call) -> None:
     """Causal, without dropout."""
     a = call.arguments
     _refuse_dropout(call, call.module.attn_dropout_p)
-    past = 0 if a["past_key_values"] is None else a["past_key_values"].get_seq_length(call.module.layer_idx)
+    cache = given_cache(a)
+    past = 0 if cache is None else cache.get_seq_length(call.module.layer_idx)
     queries, mask = a["hidden_states"].shape[1], a["attention_mask"]
     sight(None if mask is None else ~mask, queries, past + queries, call.where)
 
@@ -71,7 +73,7 @@ def check_mpt(call: Call) -> None:
 @converter(
     "transformers.models.mpt.modeling_mpt.MptAttention",
     check=check_mpt,
-    parameters="hidden_states position_bias past_key_values? attention_mask?",
+    parameters="hidden_states position_bias cache? past_key_values? attention_mask?",
     families=("mpt",),
 )
 def mpt(call: Call) -> Steps:
@@ -80,8 +82,9 @@ def mpt(call: Call) -> Steps:
     qkv = module.Wqkv(a["hidden_states"])
     qkv = qkv.clamp(-module.clip_qkv, module.clip_qkv) if module.clip_qkv else qkv
     q, k, u = (x.unflatten(-1, (module.n_heads, -1)) for x in qkv.chunk(3, -1))
-    if a["past_key_values"] is not None:
-        k, u = a["past_key_values"].update(k.transpose(1, 2), u.transpose(1, 2), module.layer_idx)
+    cache = given_cache(a)
+    if cache is not None:
+        k, u = cache.update(k.transpose(1, 2), u.transpose(1, 2), module.layer_idx)
         k, u = k.transpose(1, 2), u.transpose(1, 2)
     mask, bias = a["attention_mask"], a["position_bias"]
     seen = sight(None if mask is None else ~mask, q.shape[1], k.shape[1], call.where)

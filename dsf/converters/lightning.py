@@ -11,20 +11,20 @@ import torch
 
 from dsf import Core, architecture_named
 from dsf.converter_registry import converter
-from dsf.converter_tools import wide
+from dsf.converter_tools import given_cache, wide
 from dsf.cores import Steps
 from dsf.recording import Call
 
 
 @converter(
     "transformers.models.minimax.modeling_minimax.MiniMaxLightningAttention",
-    parameters="hidden_states position_embeddings attention_mask past_key_values?",
+    parameters="hidden_states position_embeddings attention_mask cache? past_key_values?",
     families=("minimax",),
 )
 def lightning(call: Call) -> Steps:
     """hidden_states [B, T, features] -> the mixer's output [B, T, features], and the state [B, H, n, p]."""
     module, a = call.module, call.arguments
-    hidden, mask, cache = a["hidden_states"], a["attention_mask"], a["past_key_values"]
+    hidden, mask, cache = a["hidden_states"], a["attention_mask"], given_cache(a)
     qkv = module.act_fn(module.qkv_proj(hidden))
     if mask is not None:
         qkv = (qkv * mask[:, :, None]).to(qkv.dtype)
