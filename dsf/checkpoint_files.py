@@ -10,6 +10,14 @@ CONFIG, INDEX, WEIGHTS = "config.json", "model.safetensors.index.json", "model.s
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 
+class CheckpointError(ValueError):
+    """Weights that cannot be taken as those of their model; the message says which, and what to do."""
+
+
+class LeftOut(UserWarning):
+    """Tensors of a checkpoint that its model does not read."""
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json of a transformers model. Raises FileNotFoundError or ValueError, saying what is wrong with it."""
     file = folder / CONFIG

@@ -29,12 +29,14 @@ def run_model(
 ) -> None:
     """Streams the text, and prints loss, speed and memory."""
     import dsf
+    from dsf.example_inputs import check_tokens
     from dsf.streaming import check_positions
 
     opened = opened_model(source, dtype)
     tokens, words = encoded(opened, file, length)
     if tokens.shape[1] < 2:
         fail(f"{file} has one token, and a loss needs two")
+    check_tokens(opened.module, tokens)
     check_positions(opened.module, tokens[:, :-1])
     with working(f"converting {type(opened.module).__name__} on {min(EXAMPLE, tokens.shape[1])} {opened.unit}"):
         conversion = dsf.convert(opened.module, opened.inputs(tokens[:, :EXAMPLE]))
@@ -51,8 +53,11 @@ def run_model(
         "peak_memory_bytes": peak_memory(),
     }
     if as_json:
-        return print_json(document)
-    _print(document)
+        print_json(document)
+    else:
+        _print(document)
+    if results.get("edited", {}).get("because"):
+        raise typer.Exit(1)
 
 
 def _edited(conversion: Any, edits: Sequence[str]) -> tuple[Any, list[dict[str, Any]]]:
@@ -90,8 +95,8 @@ def _spectrum(layer: Any) -> tuple:
 
 
 def _streamed(module: Any, tokens: Any, chunk: int, what: str) -> dict[str, Any]:
-    """Loss per token in nats and bits, and tokens per second; where the model cannot stream, why."""
-    from dsf.streaming import CannotStream, check_streaming, stream
+    """Loss per token in nats and bits, and tokens per second; where the model cannot stream, or diverges, why."""
+    from dsf.streaming import CannotStream, Diverged, check_streaming, stream
 
     predicted, total, start = tokens.shape[1] - 1, 0.0, 0.0
     try:
@@ -102,7 +107,8 @@ def _streamed(module: Any, tokens: Any, chunk: int, what: str) -> dict[str, Any]
         for logits, targets in tracked(parts, what, predicted, lambda part: part[1].shape[1]):
             total += _loss(logits, targets)
     except CannotStream as why:
-        if what.startswith(NAMES["original"]):
+        diverged = isinstance(why, Diverged) and what.startswith(NAMES["edited"])
+        if diverged or what.startswith(NAMES["original"]):
             return {"nats": None, "bits": None, "tokens_per_second": None, "because": str(why)}
         raise
     seconds = time.perf_counter() - start
@@ -135,6 +141,13 @@ NAMES = {
 }
 
 
+def _effect(edited: dict[str, Any], before: dict[str, Any], unit: str) -> str:
+    if edited["because"]:
+        return f"The edited model has no loss: {edited['because']}"
+    change = edited["nats"] - before["nats"]
+    return f"The edit changes the loss by {change:+.4f} nats ({change / math.log(2):+.4f} bits) per {unit}."
+
+
 def _print(document: dict[str, Any]) -> None:
     unit, runs = document["unit"], document["runs"]
     chunks = f"in chunks of {document['chunk']:,}"
@@ -160,8 +173,7 @@ def _print(document: dict[str, Any]) -> None:
         apart = runs["dsf"]["nats"] - runs["original"]["nats"]
         typer.echo(f"dsf differs from the original by {apart:+.1e} nats per {unit}.")
     if "edited" in runs:
-        change = runs["edited"]["nats"] - runs["dsf"]["nats"]
-        typer.echo(f"The edit changes the loss by {change:+.4f} nats ({change / math.log(2):+.4f} bits) per {unit}.")
+        typer.echo(fill(_effect(runs["edited"], runs["dsf"], unit), "  "))
     for path, why in document["unconverted"].items():
         typer.echo(fill(f"not converted, and run by the model itself: {path}: {why}", "  "))
     peak = document["peak_memory_bytes"]

@@ -14,12 +14,12 @@ from torch import nn
 
 from .converted_layer import ConvertedLayer
 from .converter_registry import Converter, converter_of, taps
-from .edits import Edit, change_of
+from .edits import Change, Edit, change_of
 from .example_inputs import check_inputs, check_padding
 from .interception import places
 from .own_mixers import own_mixers
 from .recording import Call, ConversionError, Recorder, numbered, record
-from .substitution import Substitution, substituted
+from .substitution import INTO, Substitution, substituted
 from .unknown_mixers import unknown_mixers
 
 # Beyond the rounding of the dtype over thousands of steps; a wrong gate or term gives errors of 1e-2 and more.
@@ -87,7 +87,7 @@ class Conversion:
         if path not in self.layers:
             raise KeyError(f"no layer is called {path!r}; the layers are {', '.join(self.layers)}")
         layer = self.layers[path]
-        edits = tuple(Edit(name, change_of(value)) for name, value in signals.items())
+        edits = tuple(Edit(name, _change(name, value)) for name, value in signals.items())
         changed = replace(layer, edits=(*layer.edits, *edits))
         _ = changed.architecture  # tells a wrong edit here, and not when the model runs
         return replace(self, layers=MappingProxyType({**self.layers, path: changed}))
@@ -96,7 +96,10 @@ class Conversion:
         """Writes the layers into a folder (JSON and safetensors), from which `dsf.load_conversion` reads them."""
         from .saved_conversion import save
 
-        save(self, folder)
+        try:
+            save(self, folder)
+        except OSError as error:
+            raise type(error)(f"{folder} cannot be written: {error.strerror or error}") from error
 
     def __repr__(self) -> str:
         rows = [("layer", "architecture", "state", "steps", "error")]
@@ -129,7 +132,8 @@ def convert(
     Args:
         module: an nn.Module: torch.nn.RNN, LSTM, GRU, MultiheadAttention, a transformers model, or one that calls some.
         example_inputs: what the module is called on: a tensor, a tuple of arguments, or a dict of keyword arguments.
-        tolerance: the largest allowed max |error| / max |output|; default 1e-10 in float64, 1e-4 in float32.
+        tolerance: the largest allowed max |error| / max |output|; default 1e-10 in float64, 1e-4 in float32, 2e-2 in
+            float16 and 1e-1 in bfloat16.
         mixers: for classes of your own, class -> function of a module of it and its arguments, which returns
             (architecture, signals, drive); the output y [B, T, H, p] is reshaped to the module's. A fourth entry, a
             function of y, says otherwise what the module returns.
@@ -144,20 +148,29 @@ def convert(
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"convert takes an nn.Module and inputs to call it on, got {type(module).__name__}")
+    if any(hasattr(part, INTO) for part in module.modules()):
+        raise ConversionError(
+            f"the mixers of this {type(module).__name__} are already run by dsf: convert the original, not what "
+            "conversion.module() returned"
+        )
     if tolerance is not None and not tolerance > 0:
         raise ValueError(f"tolerance is a relative error, such as 1e-6, got {tolerance}")
     check_inputs(module, example_inputs)
     own = own_mixers(module, mixers or {})
     known = {path: c for path, m in module.named_modules() if only(path) and (c := converter_of(m, own)) is not None}
-    if not known and not places(module.modules(), taps()):
-        raise _nothing(module, unknown_mixers(module, ()))
     recorder = Recorder(module, known, taps())
-    with plain(module):
-        check_padding(module, example_inputs)
-        calls = record(recorder, example_inputs)
+    try:
+        with plain(module):
+            check_padding(module, example_inputs)
+            calls = record(recorder, example_inputs)
+    except ConversionError as error:
+        if known or places(module.modules(), taps()):
+            raise
+        raise _nothing(module, unknown_mixers(module, (), recorder.mixing), f"; and {error}") from error
     calls = [call for call in calls if only(call.path) and not (_is_stage(call) and call.path in recorder.declined)]
     calls = _without_stages(calls)
-    unconverted = unknown_mixers(module, [*known, *(call.path for call in calls)]) | recorder.declined
+    told = [*known, *recorder.declined, *(call.path for call in calls)]
+    unconverted = unknown_mixers(module, told, recorder.mixing) | recorder.declined
     unconverted = {path: why for path, why in unconverted.items() if only(path)}
     for path in known.keys() - {call.path for call in calls} - recorder.declined.keys():
         unconverted[path] = f"{type(module.get_submodule(path)).__name__} was not called on these inputs; give others"
@@ -175,11 +188,18 @@ def convert(
     return Conversion(type(module).__name__, *frozen, module, {p: known.get(p) for p in _paths(layers)})
 
 
-def _nothing(module: nn.Module, unconverted: Mapping[str, str]) -> ConversionError:
+def _change(signal: str, value: Any) -> Change:
+    try:
+        return change_of(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"the edit of {signal}: {error}") from None
+
+
+def _nothing(module: nn.Module, unconverted: Mapping[str, str], failure: str = "") -> ConversionError:
     found = "".join(f"\n  {path or '(the module itself)'}: {why}" for path, why in unconverted.items())
     return ConversionError(
         f"{type(module).__name__} holds nothing that dsf converts on these inputs (`dsf convert --supported` lists "
-        f"what it knows; mixers={{Class: function}} adds your own).{found}"
+        f"what it knows; mixers={{Class: function}} adds your own){failure}.{found}"
     )
 
 

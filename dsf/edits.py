@@ -39,16 +39,20 @@ class Edit:
 
     def __call__(self, core: Core) -> Core:
         if self.signal == DRIVE:
-            return replace(core, drive=self._same_shape(core.drive, self.change.values(core.drive, 2)))
+            return replace(core, drive=self._changed(core.drive, 2))
         if self.signal not in core.signals:
             known = ", ".join([*core.signals, DRIVE])
             raise ValueError(f"{core.architecture.name} has the signals {known}, not {self.signal!r}")
         domain, x = core.architecture.signals[self.signal], core.signals[self.signal]
-        changed = self._same_shape(x, self.change.values(x, 0 if domain.const else 2))
+        changed = self._changed(x, 0 if domain.const else 2)
         arch = core.architecture.with_domain(**{self.signal: self.change.domain(domain)})
         return replace(core, architecture=arch, signals={**core.signals, self.signal: changed})
 
-    def _same_shape(self, before: torch.Tensor, after: Any) -> torch.Tensor:
+    def _changed(self, before: torch.Tensor, heads: int) -> torch.Tensor:
+        try:
+            after: Any = self.change.values(before, heads)
+        except ValueError as error:
+            raise ValueError(f"the edit of {self.signal}: {error}") from None
         if not isinstance(after, torch.Tensor) or after.shape != before.shape:
             got = tuple(after.shape) if isinstance(after, torch.Tensor) else type(after).__name__
             raise ValueError(f"the edit of {self.signal} should keep its shape {tuple(before.shape)}, got {got}")
@@ -82,11 +86,18 @@ def scale(factor: float) -> Change:
 
 def constant(value: float | torch.Tensor) -> Change:
     """The same value, or tensor, in place of the signal."""
+    ends = torch.as_tensor(value, dtype=torch.float64)
+    if not ends.numel() or ends.isnan().any():
+        raise ValueError(f"constant takes numbers, got {'NaN' if ends.numel() else 'none'}")
 
     def values(x: torch.Tensor, _: int) -> torch.Tensor:
-        return torch.as_tensor(value, dtype=x.dtype, device=x.device).expand(x.shape)
+        given = torch.as_tensor(value, dtype=x.dtype, device=x.device)
+        try:
+            return given.expand(x.shape)
+        except RuntimeError:
+            shapes = f"{tuple(given.shape)} does not expand to the signal's {tuple(x.shape)}"
+            raise ValueError(f"a tensor of shape {shapes}; a function of the signal fits every shape") from None
 
-    ends = torch.as_tensor(value, dtype=torch.float64)
     text = f"constant({_text(value)})" if isinstance(value, (int, float)) else "constant(tensor)"
     return Change(text, values, lambda d: _on(d, Interval(ends.min().item(), ends.max().item())))
 

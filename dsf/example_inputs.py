@@ -18,9 +18,16 @@ def check_inputs(module: nn.Module, example_inputs: Any) -> None:
             owner, _, leaf = path.rpartition(".")
             where = f"{owner or 'the module'} ({type(module.get_submodule(owner)).__name__})"
             raise ConversionError(f"{leaf} of {where} holds NaN or infinity: it diverged, or its file is damaged")
-    embedding = _token_embedding(module)
     args, kwargs = arguments_of(example_inputs)
-    tokens = kwargs.get("input_ids", args[0] if args else None)
+    for what, x in (*kwargs.items(), *(("the input", x) for x in args[:1])):
+        if isinstance(x, torch.Tensor) and x.is_floating_point() and x.device.type != "meta" and x.isnan().any():
+            raise ConversionError(f"{what} of the module ({name}) holds NaN: give other inputs")
+    check_tokens(module, kwargs.get("input_ids", args[0] if args else None))
+
+
+def check_tokens(module: nn.Module, tokens: Any) -> None:
+    """Raises ConversionError for what a language model cannot read as tokens; of other modules it knows nothing."""
+    embedding, name = _token_embedding(module), type(module).__name__
     if embedding is None or tokens is None:
         return
     if not isinstance(tokens, torch.Tensor):

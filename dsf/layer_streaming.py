@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .checkpoint_files import CONFIG, read_config, weight_files
-from .pretrained import built, dtype_of, first_line, model_class, quiet, settings_of
+from .checkpoint_files import CheckpointError, read_config, weight_files
+from .pretrained import built, check_names, check_unread, dtype_of, first_line, model_class, quiet, settings_of
 from .recording import StopForward
 
 
@@ -111,18 +111,17 @@ class _Reader:
             with safe_open(self.files[name], "pt") as file:
                 tensors[name] = file.get_tensor(name)
             if not _finite(tensors[name]):
-                raise ValueError(f"{name} in {self.files[name]} holds NaN or infinity: it diverged, or it is damaged")
+                where = f"{name} in {self.files[name]}"
+                raise CheckpointError(f"{where} holds NaN or infinity: it diverged, or it is damaged")
         plan = self.model._get_dtype_plan(self.dtype)  # what a model keeps in float32
         config = LoadStateDictConfig(weight_mapping=self._mapping(), dtype=self.dtype, dtype_plan=plan)
         with quiet():
             info, _ = _transformers_loading().convert_and_load_state_dict_in_model(self.model, tensors, config)
         self.model._adjust_missing_and_unexpected_keys(info)
         missing = {k for k in info.missing_keys if self._belongs(k, path)}
-        found = {"missing": missing, "unexpected": info.unexpected_keys, "mismatched": info.mismatched_keys}
-        found["not converted"] = set(info.conversion_errors)
-        if any(found.values()):
-            said = "; ".join(f"{k}: {', '.join(sorted(map(str, v))[:3])}" for k, v in found.items() if v)
-            raise ValueError(f"the weights of {self.folder} do not belong to its {CONFIG} ({said})")
+        found = {"missing": missing, "mismatched": info.mismatched_keys, "not converted": info.conversion_errors}
+        check_names(self.model, self.folder, found)
+        check_unread(self.model, self.folder, info.unexpected_keys)
 
     def _belongs(self, name: str, path: str) -> bool:
         """Is it a weight of that part, which nothing else gives?"""

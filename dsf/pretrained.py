@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+import warnings
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .checkpoint_files import CONFIG, PICKLES, file_names, read_config, weight_files
+from .checkpoint_files import CONFIG, PICKLES, CheckpointError, LeftOut, file_names, read_config, weight_files
 from .extras import required
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "spiece.model")
@@ -138,13 +140,55 @@ def load(folder: Path, dtype: str = "auto") -> nn.Module:
         except Exception as error:
             if "ignore_mismatched_sizes" in str(error):  # the report, with the names, went to the log
                 where = _other_shapes(cls, folder, files)
-                raise ValueError(f"the weights of {folder} do not belong to its {CONFIG} ({where})") from None
+                raise CheckpointError(f"the weights of {folder} do not belong to its {CONFIG} ({where})") from None
             raise ValueError(f"{folder} does not load: {type(error).__name__}: {first_line(error)}") from None
-    wrong = {k: sorted(map(str, info.get(k) or ())) for k in ("missing_keys", "unexpected_keys", "mismatched_keys")}
-    if any(wrong.values()):
-        said = "; ".join(f"{k.replace('_keys', '')}: {', '.join(v[:3])}" for k, v in wrong.items() if v)
-        raise ValueError(f"the weights of {folder} do not belong to its {CONFIG} ({said})")
+    check_names(model, folder, {k.replace("_keys", ""): info.get(k) or () for k in ("missing_keys", "mismatched_keys")})
+    check_unread(model, folder, info.get("unexpected_keys") or ())
     return model.eval()
+
+
+def check_names(model: nn.Module, folder: Path, wrong: Mapping[str, Collection[Any]]) -> None:
+    """Raises CheckpointError where names of weights are listed under what is wrong with them."""
+    if any(wrong.values()):
+        said = "; ".join(f"{k}: {', '.join(sorted(map(str, v))[:3])}" for k, v in wrong.items() if v)
+        raise CheckpointError(f"the weights of {folder} do not belong to its {CONFIG} ({said})")
+
+
+def check_unread(model: nn.Module, folder: Path, names: Collection[str]) -> None:
+    """Warns (LeftOut) of tensors that the model does not read; raises CheckpointError where they belong to its layers.
+
+    Those of a layer that the model has, and of one more layer of the same kind, say that config.json describes another
+    model. Others stand beside it: heads of other tasks, layers that predict further tokens.
+    """
+    if not names:
+        return
+    stacks = {_bare(model, p): len(part) for p, part in model.named_modules() if isinstance(part, nn.ModuleList)}
+    kinds = {name for path in model.state_dict() if (found := _of_layer(model, path, stacks)) for name in found[2:]}
+    more: dict[tuple[str, int], set[str]] = {}  # layers beyond those of the model -> names in them
+    for name in names:
+        if found := _of_layer(model, name, stacks):
+            stack, number, rest = found
+            if number < stacks[stack]:
+                check_names(model, folder, {"unexpected": sorted(names, key=lambda other: other != name)})
+            more.setdefault((stack, number), set()).add(rest)
+    if any(rest <= kinds for rest in more.values()):
+        check_names(model, folder, {"unexpected": names})
+    some = ", ".join(sorted(names)[:3]) + ", ..." * (len(names) > 3)
+    warnings.warn(f"{folder}: {type(model).__name__} reads {len(names)} of its tensors not ({some})", LeftOut, 3)
+
+
+def _bare(model: nn.Module, name: str) -> str:
+    """Without the prefix that files may leave out."""
+    return name.removeprefix(f"{getattr(model, 'base_model_prefix', '')}.")
+
+
+def _of_layer(model: nn.Module, name: str, stacks: Collection[str]) -> tuple[str, int, str] | None:
+    """The stack, number and rest of the name of a layer's tensor, by the outermost stack; else None."""
+    bare = _bare(model, name)
+    for found in re.finditer(r"\.(\d+)\.", bare):
+        if bare[: found.start()] in stacks:
+            return bare[: found.start()], int(found[1]), bare[found.end() :]
+    return None
 
 
 def _other_shapes(cls: Any, folder: Path, files: dict[str, Path]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,9 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
+from .checkpoint_files import CheckpointError
 from .interception import intercepted, places, untouched
+from .mixing import Mixing, inside
 from .ranges import Ranges
 from .sets import Interval
 
@@ -66,7 +68,7 @@ class Call:
 class Recorder:
     """Records the calls of submodules with a converter, and of functions with a tap, while a module runs.
 
-    declined: path -> why a call was not recorded.
+    declined: path -> why a call was not recorded. mixing: which of the other modules mix tokens along time.
     """
 
     def __init__(self, module: nn.Module, known: Mapping[str, Converter], taps: Mapping[str, Converter]):
@@ -74,6 +76,8 @@ class Recorder:
         self.calls: list[Call] = []
         self.declined: dict[str, str] = {}
         self.ranges = Ranges()
+        self.mixing = Mixing()
+        self._hooks: set[int] = set()  # ids of the handles
         self._stack: list[str] = []
         self._begun: dict[str, Call] = {}
         self._copies: dict[int, tuple[torch.Tensor, int, torch.Tensor]] = {}
@@ -82,15 +86,17 @@ class Recorder:
     def __call__(self) -> Iterator[None]:
         with ExitStack() as stack:
             for path, part in self.module.named_modules():
-                for handle in self._hooks(path, part):
+                for handle in self._hooked(path, part):
+                    self._hooks.add(handle.id)
                     stack.callback(handle.remove)
             stack.enter_context(intercepted(places(self.module.modules(), self.taps), self._of_function))
             stack.enter_context(self.ranges)
             yield
 
-    def _hooks(self, path: str, part: nn.Module) -> Iterator[Any]:
+    def _hooked(self, path: str, part: nn.Module) -> Iterator[Any]:
         yield part.register_forward_pre_hook(self._entering(path))
-        yield part.register_forward_hook(self._leaving, always_call=True)
+        yield part.register_forward_hook(self._leaving(), always_call=True)
+        yield part.register_forward_hook(self._asking(path), with_kwargs=True)
         if path in self.known:
             yield part.register_forward_pre_hook(self._checking(path), with_kwargs=True)
             yield part.register_forward_hook(self._of_module(path), with_kwargs=True)
@@ -101,9 +107,24 @@ class Recorder:
 
         return hook
 
-    def _leaving(self, *_: Any) -> None:
-        if self._stack:  # empty where a run that stops early unwinds
-            self._stack.pop()
+    def _leaving(self) -> Callable:
+        def hook(*_: Any) -> None:
+            if self._stack:  # empty where a run that stops early unwinds
+                self._stack.pop()
+
+        return hook
+
+    def _asking(self, path: str) -> Callable:
+        def hook(module, args, kwargs, output):
+            if self.mixing.asking:
+                return
+            self.mixing.ran.add(path)
+            told = [*self.known, *self.declined, *(call.path for call in self.calls)]
+            if not any(inside(other, path) for other in told):
+                with self.ranges.paused():
+                    self.mixing.ask(path, module, args, kwargs)
+
+        return hook
 
     def _checking(self, path: str) -> Callable:
         found = self.known[path]
@@ -116,7 +137,7 @@ class Recorder:
                 if found.check is not None:
                     found.check(Call(path, module, arguments))
                 ranges = {k: r for k, x in arguments.items() if (r := self.ranges.of(x)) is not None}
-                kept = module if found.parts else frozen_copy(module)
+                kept = module if found.parts else frozen_copy(module, self.module, self._hooks)
                 self._begun[path] = Call(path, kept, self._copied(arguments), ranges=ranges)
             except Declined as why:
                 self._decline(path, why)
@@ -131,6 +152,8 @@ class Recorder:
         return hook
 
     def _of_function(self, name: str, function: Callable, args: tuple, kwargs: dict) -> Any:
+        if self.mixing.asking:
+            return function(*args, **kwargs)
         path, found = self._stack[-1] if self._stack else "", self.taps[name]
         module = self.module.get_submodule(path)
         arguments = bound(function, args, kwargs)
@@ -169,17 +192,32 @@ def record(recorder: Recorder, example_inputs: Any) -> list[Call]:
     """Runs the module once, without gradients. Raises ConversionError where a check refuses, or the module fails."""
     args, kwargs = arguments_of(example_inputs)
     module = recorder.module
+    recorder.mixing.begin(args, kwargs)
     try:
         with recorder(), torch.no_grad():
             module(*args, **kwargs)
     except StopForward:
         pass
-    except ConversionError:
+    except (ConversionError, CheckpointError):
         raise
     except Exception as error:
-        what = f"{type(error).__name__}: {error}"
+        what = f"{type(error).__name__}: {error}" + _in_half(module, args, kwargs)
         raise ConversionError(f"{type(module).__name__} fails on the example inputs: {what}") from error
     return numbered(recorder.calls)
+
+
+def _in_half(module: nn.Module, args: tuple, kwargs: dict) -> str:
+    """Where a module in half precision fails without dsf too: that another dtype may help."""
+    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+    if dtype not in (torch.float16, torch.bfloat16):
+        return ""
+    try:
+        with torch.no_grad():
+            module(*args, **kwargs)
+    except Exception:
+        name = str(dtype).removeprefix("torch.")
+        return f". It fails so without dsf too, in {name}: try module.float(), on the command line --dtype float32"
+    return ""
 
 
 def numbered(calls: list[Call]) -> list[Call]:
@@ -212,12 +250,33 @@ def bound(function: Callable, args: tuple, kwargs: dict) -> dict[str, Any]:
     return arguments
 
 
-def frozen_copy(module: nn.Module) -> nn.Module:
-    """The module with copies of its tensors, without gradients: training the original on leaves it as it is."""
-    tensors = [*module.parameters(), *module.buffers()]
-    tensors += [x for part in module.modules() for x in vars(part).values() if isinstance(x, torch.Tensor)]
-    copies = {id(x): _detached(x) for x in tensors}
-    return copy.deepcopy(module, copies)
+def frozen_copy(module: nn.Module, whole: nn.Module, hooks: Collection[int]) -> nn.Module:
+    """The module with copies of its tensors, without gradients: training the original on leaves it as it is.
+
+    Other modules of the whole, which its attributes and hooks may lead to, are not copied. hooks: ids of those that the
+    copy is without.
+    """
+    parts = list(module.modules())
+    memo: dict[int, Any] = {id(other): other for other in whole.modules()}
+    for part in parts:
+        memo.pop(id(part), None)
+    tensors = [*module.parameters(), *module.buffers(), *_tensors([vars(part) for part in parts])]
+    memo |= {id(x): _detached(x) for x in tensors}
+    copied = copy.deepcopy(module, memo)
+    for part in copied.modules():
+        for own in (part._forward_hooks, part._forward_pre_hooks):
+            for number in own.keys() & set(hooks):
+                del own[number]
+    return copied
+
+
+def _tensors(x: Any) -> Iterator[torch.Tensor]:
+    """The tensors in a nest of lists, tuples and dicts: states that a module keeps, which may hold a graph."""
+    if isinstance(x, torch.Tensor):
+        yield x
+    elif isinstance(x, (list, tuple, dict)):
+        for part in x.values() if isinstance(x, dict) else x:
+            yield from _tensors(part)
 
 
 def _detached(x: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from .converter_tools import CACHES
+from .example_inputs import check_tokens
 
 CARRIED = (*CACHES, "state")  # what transformers' models call the keyword, and the output
 WINDOWS = ("sliding_window", "attention_window_size", "attention_chunk_size")
@@ -29,6 +30,10 @@ Advance = Callable[[torch.Tensor, int, Any], tuple[torch.Tensor, Any]]  # tokens
 
 class CannotStream(ValueError):
     """A model whose state or cache does not carry over from one chunk to the next; the message says what to do."""
+
+
+class Diverged(CannotStream):
+    """A model whose logits are not finite."""
 
 
 def stream(
@@ -63,6 +68,10 @@ def _chunks(module: nn.Module, tokens: torch.Tensor, chunk: int) -> Iterator[tup
     for start in range(0, length, chunk):
         part = tokens[:, start : min(start + chunk, length)]
         logits, carried = _run(module, advance, part, start, carried)
+        if not logits.isfinite().all():
+            raise Diverged(
+                f"{type(module).__name__} diverged: its logits in {_tokens(part, start)} are NaN or infinite"
+            )
         yield logits, tokens[:, start + 1 : start + 1 + part.shape[1]]
 
 
@@ -83,14 +92,26 @@ def check_streaming(module: nn.Module, tokens: torch.Tensor, chunk: int) -> None
     whole = next(_chunks(module, some, some.shape[1]))[0]
     try:
         parts = torch.cat([logits for logits, _ in _chunks(module, some, size)], 1)
+    except Diverged:
+        raise
     except CannotStream as why:
         raise CannotStream(f"{why}; a chunk of {length} or more runs the text whole") from why
     error = ((parts - whole).abs().max() / whole.abs().max()).item()
-    if not error <= (TOLERANCE if whole.dtype in (torch.float32, torch.float64) else HALF):  # NaN too
+    if not error <= _tolerance(module, whole):
         raise CannotStream(
             f"the cache of {type(module).__name__} cannot be continued: in chunks of {size} tokens its logits differ "
             f"from those of one run by {error:.1e} of the largest; a chunk of {length} or more runs the text whole"
         )
+
+
+def _tolerance(module: nn.Module, logits: torch.Tensor) -> float:
+    """By the coarsest weights: the logits of many models in half precision are cast to float32."""
+    dtypes = {x.dtype for x in (logits, *module.parameters()) if x.is_floating_point()}
+    return HALF if max(torch.finfo(dtype).eps for dtype in dtypes) > torch.finfo(torch.float32).eps else TOLERANCE
+
+
+def _tokens(part: torch.Tensor, start: int) -> str:
+    return f"tokens {start}..{start + part.shape[1] - 1}"
 
 
 def _run(module: nn.Module, advance: Advance, tokens: torch.Tensor, start: int, carried: Any) -> tuple:
@@ -100,8 +121,8 @@ def _run(module: nn.Module, advance: Advance, tokens: torch.Tensor, start: int, 
     except CannotStream:
         raise
     except Exception as error:
-        where = f"tokens {start}..{start + tokens.shape[1] - 1}"
-        raise CannotStream(f"{type(module).__name__} fails on {where}: {type(error).__name__}: {error}") from error
+        where = f"{type(module).__name__} fails on {_tokens(tokens, start)}"
+        raise CannotStream(f"{where}: {type(error).__name__}: {error}") from error
 
 
 def _check_kind(module: nn.Module) -> None:
@@ -114,19 +135,30 @@ def _check_kind(module: nn.Module) -> None:
 
 
 def check_positions(module: nn.Module, tokens: torch.Tensor) -> None:
-    """Raises CannotStream where the model has learned a vector per position, and fewer than there are tokens."""
-    if "position_ids" not in _parameters(module):
-        return
+    """Raises CannotStream where the model has learned a vector per position, and fewer than there are tokens.
+
+    Raises ValueError for a token that is not in its vocabulary.
+    """
+    check_tokens(module, tokens)
     last = tokens.shape[1] - 1
-    try:
-        with torch.no_grad():
-            _logits(module(input_ids=tokens[:, :1], position_ids=torch.full_like(tokens[:, :1], last), use_cache=False))
-    except IndexError:
+    if "position_ids" not in _parameters(module) or _takes_position(module, tokens, last):
+        return
+    if _takes_position(module, tokens, 0):  # else it is something else, which the run itself will tell
         known = known_positions(module) or "fewer"
         raise CannotStream(
             f"{type(module).__name__} has learned {known} positions, and is to read {last + 1} tokens: give a shorter "
             "length"
-        ) from None
+        )
+
+
+def _takes_position(module: nn.Module, tokens: torch.Tensor, position: int) -> bool:
+    try:
+        with torch.no_grad():
+            first = tokens[:, :1]
+            module(input_ids=first, position_ids=torch.full_like(first, position), use_cache=False)
+    except IndexError:
+        return False
+    return True
 
 
 def known_positions(module: nn.Module) -> int | None:

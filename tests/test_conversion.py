@@ -12,6 +12,7 @@ from torch import nn
 import dsf
 from dsf.checkpoints import bytes_of, load_checkpoint
 from dsf.converter_registry import converter_of
+from dsf.mixing import Mixing
 
 EXACT = 1e-12
 SHIPPED = Path(__file__).parent.parent / "examples" / "models" / "byte_lstm"
@@ -488,3 +489,226 @@ def test_inputs_of_a_layer_are_compared_with_its_own():
         layer.verify(reset_every=0)
     with pytest.raises(ValueError, match="tolerance is a relative error"):
         dsf.convert(made("gru"), X, tolerance=0)
+
+
+# -------------------------------------------------------------------------------------------- what is left out is named
+
+
+class Fading(nn.Module):
+    """A mixer of no telling name."""
+
+    def forward(self, x, mask=None):
+        state, outputs = 0.0, []
+        for t in range(x.shape[1]):
+            state = 0.9 * state + x[:, t]
+            outputs.append(state)
+        return torch.stack(outputs, 1), None
+
+
+class Whole(Fading):
+    """A mixer with parts, some of which mix, in a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = nn.ModuleList([Fading(), Own()])
+
+    def forward(self, x, mask=None):
+        return self.parts[1](self.parts[0](x)[0]), None
+
+
+class Own(nn.Module):
+    """No mixer, but random, more so in training; in place, and with a shift of one token, as RWKV's feed-forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.drop = nn.Linear(6, 6), nn.Dropout(0.5)
+
+    def forward(self, x):
+        x *= 2
+        return self.drop(self.up(x).relu()) + nn.functional.pad(x, (0, 0, 1, -1)) + torch.rand((), dtype=x.dtype)
+
+
+class RotaryAttention(nn.Module):
+    """No mixer either, whatever it is called."""
+
+    def forward(self, x):
+        return x.cos()
+
+
+class Block(nn.Module):
+    def __init__(self, mixer):
+        super().__init__()
+        self.norm, self.mixer, self.own = RotaryAttention(), mixer, Own()
+
+    def forward(self, x):
+        x = x + self.mixer(self.norm(x))[0]
+        return x + self.own(x)
+
+
+class Stack(nn.Module):
+    def __init__(self, *mixers):
+        super().__init__()
+        self.blocks = nn.ModuleList(map(Block, mixers))
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+STEPS = torch.randn(2, 20, 6, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64, torch.bfloat16))
+@pytest.mark.parametrize("training", (False, True))
+def test_an_unknown_mixer_is_known_by_what_it_does(dtype, training):
+    torch.manual_seed(0)
+    model = Stack(nn.GRU(6, 6, batch_first=True), Fading(), Whole()).train(training).to(dtype)
+    conversion = dsf.convert(model, STEPS.to(dtype))
+    assert list(conversion.layers) == ["blocks.0.mixer.layer0"]
+    assert list(conversion.unconverted) == ["blocks.1.mixer", "blocks.2.mixer.parts.0"]
+    why = "Fading mixes tokens along time, and dsf does not know it: mixers={Class: function}, @dsf.converter(Class)"
+    assert all(text.startswith(why) for text in conversion.unconverted.values())
+    assert all(part.training == training for part in model.modules())
+
+
+def test_a_model_of_unknown_mixers_alone_names_them():
+    with pytest.raises(
+        ValueError, match=r"(?s)Stack holds nothing.*\n  blocks\.0\.mixer: Fading mixes .*\n  blocks\.1\."
+    ):
+        dsf.convert(Stack(Fading(), Fading()), STEPS)
+    with pytest.raises(ValueError, match=r"\(the module itself\): Fading mixes tokens along time"):
+        dsf.convert(Fading(), STEPS)
+    with pytest.raises(ValueError, match=r"holds nothing .*; and Stack fails on the example inputs: RuntimeError"):
+        dsf.convert(Stack(Fading()), STEPS[..., :5])
+
+
+def test_asking_the_modules_changes_no_number():
+    """Of a run that is random, by modules that change their inputs in place."""
+    model = Stack(nn.GRU(6, 6, batch_first=True), Fading()).train()
+    seen = []
+    model.register_forward_hook(lambda m, args, y: seen.append(y.detach()))
+    torch.manual_seed(0)
+    dsf.convert(model, STEPS)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        assert torch.equal(seen[0], model(STEPS))
+
+
+@pytest.mark.parametrize(("dtype", "seen"), ((torch.float32, True), (torch.float16, False), (torch.bfloat16, False)))
+def test_what_rounding_does_is_no_mixing(dtype, seen):
+    """Half precision rounds rows otherwise where they are computed in other groups, as experts do."""
+
+    class Faint(nn.Module):
+        def forward(self, x):
+            return x + 3e-3 * x.mean(1, keepdim=True)
+
+    mixing, x = Mixing(), STEPS.to(dtype)
+    mixing.begin((x,), {})
+    mixing.ran.add("")
+    mixing.ask("", module := Faint(), (x,), {})
+    assert mixing.answer("", module) is seen
+
+
+def test_a_call_that_may_change_an_object_is_not_repeated():
+    class Cache:
+        calls = 0
+
+    class Cached(Fading):
+        def forward(self, x, cache=None):
+            cache.calls += 1
+            return super().forward(x)
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru, self.mixer = nn.GRU(6, 6, batch_first=True), Cached()
+
+        def forward(self, x, cache):
+            return self.mixer(self.gru(x)[0], cache=cache)[0]
+
+    cache = Cache()
+    assert not dsf.convert(Model(), (STEPS, cache)).unconverted  # by name and class there is nothing to tell
+    assert cache.calls == 1
+
+
+def test_what_was_not_run_says_so():
+    class MySSM(nn.Module):
+        pass
+
+    model = nn.Sequential(made("gru"), MySSM())
+    model.forward = lambda x: model[0](x)
+    assert dsf.convert(model, X).unconverted["1"].startswith("MySSM was not run on these inputs; it looks recurrent")
+
+
+def test_a_model_that_dsf_runs_already_is_not_converted_again():
+    put_back = dsf.convert(nn.Sequential(made("gru")), X).module()
+    with pytest.raises(ValueError, match="of this Sequential are already run by dsf: convert the original, not what"):
+        dsf.convert(put_back, X)
+
+
+def test_NaN_among_arguments_by_name():
+    with pytest.raises(ValueError, match=r"x of the module \(Fading\) holds NaN: give other inputs"):
+        dsf.convert(Fading(), dict(x=STEPS * float("nan")))
+
+
+def test_a_module_that_fails_in_half_precision_without_dsf_too():
+    class Narrow(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru = nn.GRU(6, 6, batch_first=True)
+
+        def forward(self, x):
+            return self.gru(x)[0] @ torch.ones(6, 6)
+
+    assert dsf.convert(Narrow(), STEPS).layers
+    with pytest.raises(ValueError, match=r"It fails so without dsf too, in bfloat16: try module.float\(\), .*--dtype"):
+        dsf.convert(Narrow().bfloat16(), STEPS.bfloat16())
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file/inside cannot be written: Not a directory"):
+        dsf.convert(made("gru"), X).save(tmp_path / "file" / "inside")
+
+
+class Kept(nn.Module):
+    """Keeps its last output, with whatever graph it has, in an attribute, a list and a dict; knows the whole model."""
+
+    def __init__(self, whole):
+        super().__init__()
+        self.lin, self.kept = nn.Linear(6, 6), None
+        self.whole = [whole]
+
+    def forward(self, x):
+        y = self.lin(x)
+        self.kept, self.also = y, [y * 1, dict(y=y + 1)]
+        return y
+
+
+def test_what_modules_keep_and_lead_to_is_not_copied(monkeypatch):
+    """A state with a graph is taken without it, and neither the rest of the model nor dsf's own hooks go along."""
+    from dsf import converter_registry
+
+    monkeypatch.setattr(converter_registry, "_CLASSES", dict(converter_registry._CLASSES))
+
+    @dsf.converter(Kept)
+    def kept(call):
+        x = call.arguments["x"]
+        ones = torch.ones_like(x[:, :, :1, None])
+        y, _ = yield dsf.Core(
+            dsf.architecture_named("retnet"), dict(q=ones, k=ones, log_gamma=torch.tensor([-torch.inf])), x[:, :, None]
+        )
+        return call.module.lin(y[:, :, 0])
+
+    model = nn.ModuleList()
+    model.forward = lambda x: model[1](model[0](x))
+    model.extend([Kept(model), Kept(model)])
+    own = model[0].lin.register_forward_hook(lambda m, args, y: None)
+    model(STEPS)  # with gradients
+    for layer in dsf.convert(model, STEPS).layers.values():
+        part = layer.call.module
+        assert part.whole[0] is model and not part.also[1]["y"].requires_grad and not part.kept.requires_grad
+        hooks = {number for m in part.modules() for number in (*m._forward_hooks, *m._forward_pre_hooks)}
+        assert hooks <= {own.id}
+        assert layer.verify() < 1e-5

@@ -103,6 +103,14 @@ def test_a_function_of_ones_own_has_the_widest_domain():
         (lambda: parse_edit("a:b=scale(oo)"), ValueError, "scale takes a finite factor, got inf"),
         (lambda: parse_edit("a:b=scale(1, 2)"), ValueError, "takes 1 positional argument but 2 were given"),
         (lambda: scale(float("nan")), ValueError, "scale takes a finite factor, got nan"),
+        (lambda: constant(float("nan")), ValueError, "constant takes numbers, got NaN"),
+        (lambda: change_of(torch.zeros(0)), ValueError, "constant takes numbers, got none"),
+        (
+            lambda: Edit("k", constant(torch.ones(7)))(core()),
+            ValueError,
+            r"the edit of k: a tensor of shape \(7,\) does not expand to the signal's \(1, 6, 2, 3\)",
+        ),
+        (lambda: Edit("drive", mute(5))(core()), ValueError, r"the edit of drive: name heads in 0\.\.1, got 5"),
         (lambda: Edit("beta", drop(0))(core()), ValueError, "drop names entries of vectors"),
         (lambda: Edit("beta", mute(2))(core()), ValueError, r"name heads in 0\.\.1, got 2"),
         (lambda: constant(1.0).domain(Fixed("vector", lambda n: None)), ValueError, "a signal that is a fixed vector"),
@@ -154,3 +162,5 @@ def test_the_verdict_is_that_of_the_edited_layer():
         conversion.edit("layers.0", beta=1.0)
     with pytest.raises(ValueError, match="has the signals q, k, beta, g, drive, not 'dt'"):
         conversion.edit(path, dt=1.0)
+    with pytest.raises(ValueError, match="the edit of beta: constant takes numbers, got NaN"):
+        conversion.edit(path, beta=float("nan"))

@@ -6,7 +6,7 @@ from torch import nn
 
 import dsf
 from dsf.checkpoints import ByteModel
-from dsf.streaming import CannotStream, check_streaming, known_positions, stream
+from dsf.streaming import CannotStream, Diverged, check_streaming, known_positions, stream
 from helpers import relative
 from tiny_models import FAMILIES, example_tokens, tiny_model
 
@@ -52,9 +52,9 @@ def test_transformers_in_chunks(name):
     assert relative(streamed(built(name), 40)[0], whole(name)) < 2e-5
 
 
-@pytest.mark.parametrize("name", ["gemma3", "olmo_hybrid", "mamba2", "mamba", "jamba"])
+@pytest.mark.parametrize("name", ["gemma3", "olmo_hybrid", "mamba2", "mamba", "jamba", "minimax"])
 def test_run_by_dsf_in_chunks(name):
-    """Mamba-1 among them, whose state transformers itself sets to zero at every chunk."""
+    """Mamba-1 among them, whose state transformers itself sets to zero at every chunk, and MiniMax (trap 6)."""
     module = dsf.convert(built(name), TOKENS[:, :50]).module()
     assert relative(streamed(module, 40)[0], whole(name)) < 2e-5
 
@@ -68,9 +68,24 @@ def test_a_cache_that_does_not_continue_is_refused_and_runs_whole(name):
     assert relative(streamed(module, 1)[0], whole(name)) < 1e-4  # one token at a time they are right
 
 
+@pytest.mark.parametrize("name", ["mamba", "falcon_mamba"])
+def test_half_precision_is_known_by_the_weights(name):
+    """The logits of these are cast to float32, and are not more exact for that."""
+    module = dsf.convert(built(name).bfloat16(), TOKENS[:, :50]).module()
+    with torch.no_grad():
+        expected = module(TOKENS[:, :120]).logits
+    logits, _ = streamed(module, 40)
+    assert logits.dtype == torch.float32 and relative(logits, expected) < 5e-2
+
+
 def test_a_failure_in_the_second_chunk_says_so():
-    module = dsf.convert(built("minimax"), TOKENS[:, :50]).module()
-    with pytest.raises(CannotStream, match="fails on tokens 40..79: .* a chunk of 120 or more"):
+    def fail(module, args, given):
+        if given["position_ids"][0, 0] == 40:
+            raise RuntimeError("of whatever kind")
+
+    module = built("llama")
+    module.register_forward_pre_hook(fail, with_kwargs=True)
+    with pytest.raises(CannotStream, match="fails on tokens 40..79: .* of whatever kind; a chunk of 120 or more"):
         stream(module, TOKENS, 40)
 
 
@@ -106,11 +121,30 @@ def test_learned_positions_end():
         stream(module, example_tokens(1, 130), 60)
 
 
-def test_logits_that_are_not_numbers_are_refused():
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_a_token_that_the_vocabulary_has_not_is_no_position(name):
+    tokens = TOKENS.clone()
+    tokens[0, 0] = 500
+    with pytest.raises(ValueError, match=r"token ids should be in 0\.\.127, the vocabulary of .*; got .*\.\.500"):
+        stream(built(name), tokens, 40)
+
+
+def test_only_what_fails_at_the_last_position_alone_is_one_of_positions():
+    def fail(module, args, given):
+        raise IndexError("of whatever kind")
+
+    module = built("llama")
+    module.register_forward_pre_hook(fail, with_kwargs=True)
+    with pytest.raises(CannotStream, match="fails on tokens 0..79: IndexError: of whatever kind"):
+        stream(module, TOKENS, 40)
+
+
+@pytest.mark.parametrize("chunk", [40, 500])
+def test_logits_that_are_not_numbers_are_refused(chunk):
     module = ByteModel("GRU", width=4, hidden=4)
     nn.init.constant_(module.readout.bias, float("nan"))
-    with pytest.raises(CannotStream, match="differ"):
-        stream(module, TOKENS, 40)
+    with pytest.raises(Diverged, match=r"ByteModel diverged: its logits in tokens 0\.\.\d+ are NaN or infinite"):
+        list(stream(module, TOKENS, chunk))
 
 
 def test_wrong_arguments():

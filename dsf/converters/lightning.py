@@ -13,13 +13,27 @@ from dsf import Core, architecture_named
 from dsf.converter_registry import converter
 from dsf.converter_tools import given_cache, wide
 from dsf.cores import Steps
-from dsf.recording import Call
+from dsf.recording import Call, Declined
+
+
+def one_decay(call: Call) -> None:
+    """The module keeps powers of its decay in buffers: rounded each for itself, they are of no decay at all."""
+    module = call.module
+    powers = torch.arange(1, module.block_size + 1, device=module.slope_rate.device)[:, None]
+    apart = (module.query_decay - torch.exp(-module.slope_rate * powers)).abs().max()
+    if apart > 4 * torch.finfo(module.query_decay.dtype).eps:
+        raise Declined(
+            f"{call.where} has powers of its decay in buffers that are {apart:.0e} away from those of its slope_rate, "
+            "rounded when they were saved in half precision: open it in that dtype, or mend module.query_decay, "
+            "key_decay and diagonal_decay by module.decay_factors(module.slope_rate)"
+        )
 
 
 @converter(
     "transformers.models.minimax.modeling_minimax.MiniMaxLightningAttention",
     parameters="hidden_states position_embeddings attention_mask cache? past_key_values?",
     families=("minimax",),
+    check=one_decay,
 )
 def lightning(call: Call) -> Steps:
     """hidden_states [B, T, features] -> the mixer's output [B, T, features], and the state [B, H, n, p]."""
@@ -36,4 +50,6 @@ def lightning(call: Call) -> Steps:
     y = module.out_proj(torch.sigmoid(module.output_gate(hidden)) * y)
     if cache is not None:
         cache.set_linear_cache(module.layer_idx, x.to(hidden.dtype))
+        seen = hidden.new_zeros(*hidden.shape[:2], 1)[:, None]  # the cache counts its tokens in its first layer
+        cache.update(seen, seen, module.layer_idx)
     return y, x.to(hidden.dtype)
