@@ -80,13 +80,23 @@ _ABOVE = {
     "converter": "dsf.converter_registry",
     "Core": "dsf.cores",
     "parity": "dsf_analysis.recognition",
+    "recognizes": "dsf_analysis.recognition",
+    "language": "dsf_analysis.languages.sources",
+    "load_verdict": "dsf_analysis.saved_verdicts",
+    "save_verdict": "dsf_analysis.saved_verdicts",
     "spectrum": "dsf_analysis.spectra",
+    "plot_spectrum": "dsf_analysis.spectrum_plot",
+    "horizon": "dsf_analysis.horizons",
     "Verdict": "dsf_analysis.verdicts",
 }
 
 if TYPE_CHECKING:
-    from dsf_analysis.recognition import parity
+    from dsf_analysis.horizons import horizon
+    from dsf_analysis.languages.sources import language
+    from dsf_analysis.recognition import parity, recognizes
+    from dsf_analysis.saved_verdicts import load_verdict, save_verdict
     from dsf_analysis.spectra import spectrum
+    from dsf_analysis.spectrum_plot import plot_spectrum
     from dsf_analysis.verdicts import Verdict
     from dsf_kernels.dispatch import explain, simulate
     from dsf_kernels.layers import Mixer
@@ -147,6 +157,7 @@ __all__ = [
     "Fixed",
     "Gate",
     "gbt",
+    "horizon",
     "I",
     "Identity",
     "Index",
@@ -154,9 +165,11 @@ __all__ = [
     "inner",
     "Interval",
     "known",
+    "language",
     "LeftHalfPlane",
     "linearize",
     "load_conversion",
+    "load_verdict",
     "LogDecay",
     "Matrix",
     "microsteps",
@@ -168,16 +181,19 @@ __all__ = [
     "parallel",
     "Param",
     "parity",
+    "plot_spectrum",
     "Polar",
     "Positive",
     "Prefix",
     "Previous",
     "Product",
     "RealPart",
+    "recognizes",
     "Rectangle",
     "Reflection",
     "relu",
     "relu_secant",
+    "save_verdict",
     "Scalar",
     "Scaled",
     "series",

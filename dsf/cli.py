@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from .cli_files import from_file, names_a_file
-from .cli_output import fail, fits, print_json, table, wrapped
+from .cli_output import fail, fits, print_json, table
 
 
 class Commands(TyperGroup):
@@ -55,6 +55,9 @@ Edits = Annotated[
 ]
 ARCH = "ARCH|FILE.py:NAME"
 MODEL = "A model's folder, with config.json and safetensors."
+WHAT = "An architecture, models' folders, or a saved verdict."
+LANGUAGE = "A language beside parity: a name (mod 3, S5), a regular expression, a JSON file; repeat it for more."
+ACCEPTED = "A name (parity, mod 3, flip-flop, S5, dyck-1 depth 3 ...), a regular expression, or a JSON file."
 
 
 def _version(wanted: bool) -> None:
@@ -132,34 +135,56 @@ def show(
 
 @app.command()
 def check(
-    what: Annotated[str, typer.Argument(metavar=f"{ARCH}|MODEL", help="An architecture, or a model's folder.")],
+    what: Annotated[list[str] | None, typer.Argument(metavar=f"{ARCH}|MODEL...|VERDICT.json", help=WHAT)] = None,
+    every: Annotated[bool, typer.Option("--all", help="The matrix of all: 12 languages, or yours.")] = False,
     domains: Sets = None,
+    language: Annotated[list[str] | None, typer.Option("--language", metavar="L", help=LANGUAGE)] = None,
+    depth: Annotated[int | None, typer.Option(min=1, help="At most so many layers; default: any number.")] = None,
+    precision: Annotated[str, typer.Option(help="margin, finite, machine or log (docs/theorems.md).")] = "margin",
+    save: Annotated[Path | None, typer.Option("--save", metavar="FILE.json", help="Write the verdict.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="DIR", help="Draw the eigenvalues there.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the matrix to a file.")] = None,
     text: Text = None,
     length: Annotated[int | None, typer.Option(min=1, help="Tokens of the text that a model runs on: 512.")] = None,
     dtype: Dtype = "auto",
     layers: Layers = None,
     as_json: Json = False,
 ) -> None:
-    """Check what an architecture (or each layer of a model) can do: its eigenvalues, and parity, with theorems."""
+    """Check what an architecture (or each layer of a model) can do: eigenvalues, parity and other languages."""
     import dsf
 
-    if names_a_file(what):
-        held = _check(from_file(what), what, domains, as_json)
-    elif not what or what in dsf.architectures() or not _is_path(what):
-        held = _check(_architecture(what, "There is no such folder either. "), None, domains, as_json)
-    elif domains:
-        fail("--set changes a domain of an architecture; a model's domains are those of its architectures")
-    else:
-        from .cli_models import check_model
+    from .cli_check import asked_of, check_all, check_saved
 
-        held = check_model(what, text, length, dtype, layers, as_json)
+    asked = asked_of(language or (), depth, precision)
+    one = what[0] if what else ""
+    if every or csv:
+        if what or domains or save or plot or not every:
+            fail("--all takes --language, --depth, --precision, --csv and --json, and --csv is for --all")
+        held = check_all(asked, csv, as_json)
+    elif not what:
+        fail("name an architecture, a model's folder or a saved verdict: dsf check deltanet; or dsf check --all")
+    elif len(what) == 1 and one.endswith(".json"):
+        held = check_saved(Path(one), as_json)
+    elif len(what) == 1 and names_a_file(one):
+        held = _check(from_file(one), one, domains, asked, save, plot, as_json)
+    elif len(what) == 1 and (not one or one in dsf.architectures() or not _is_path(one)):
+        held = _check(_architecture(one, "There is no such folder either. "), None, domains, asked, save, plot, as_json)
+    elif domains or save:
+        fail("--set and --save are for one architecture; a model's domains are those of its architectures")
+    else:
+        from .cli_check_models import check_models
+
+        held = check_models(what, text, length, dtype, layers, asked, plot, as_json)
     raise typer.Exit(int(not held))
 
 
-def _check(a: Any, file: str | None, domains: list[str] | None, as_json: bool) -> bool:
-    """Eigenvalues and parity of an architecture, or of a system of a file; did every check pass?"""
+def _check(
+    a: Any, file: str | None, domains: list[str] | None, asked: Any, save: Path | None, plot: Path | None, as_json: bool
+) -> bool:
+    """The architecture on other domains, or the system of a file, is checked."""
     from dsf.system import System
-    from dsf_analysis.findings import architecture_findings, system_findings
+
+    from .cli_check import check_architecture
 
     bare = isinstance(a, System)
     if bare and domains:
@@ -168,13 +193,29 @@ def _check(a: Any, file: str | None, domains: list[str] | None, as_json: bool) -
         a = _with_domain(a, assignment)
     changed = {name: repr(a.signals[name]) for name in (d.partition("=")[0] for d in domains or ())}
     title = "a system" if bare else a.title + "".join(f", {name}: {domain}" for name, domain in changed.items())
-    both = system_findings(a) if bare else architecture_findings(a)
-    if as_json:
-        subject = {"system": repr(a)} if bare else {"architecture": a.name, "domains": changed}
-        print_json(({"file": file} if file else {}) | subject | {f.name: f.to_dict() for f in both})
-    else:
-        typer.echo(wrapped("\n".join([f"{file}: {title}" if file else title, *map(str, both)])))
-    return all(f.held is not False for f in both)
+    subject = {"system": repr(a)} if bare else {"architecture": a.name, "domains": changed}
+    about = ({"file": file} if file else {}) | subject
+    return check_architecture(a, f"{file}: {title}" if file else title, about, asked, save, plot, as_json)
+
+
+@app.command()
+def theorems(as_json: Json = False) -> None:
+    """Print the rules by which `dsf check` decides, in their order, and the theorems that they name."""
+    from .cli_check import print_theorems
+
+    print_theorems(as_json)
+
+
+@app.command()
+def language(
+    accepted: Annotated[str, typer.Argument(metavar="LANGUAGE", help=ACCEPTED)],
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw it: .svg, .png or .pdf.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a regular language takes: its minimal automaton, syntactic monoid, circuit class and cascade."""
+    from .cli_language import print_language
+
+    print_language(accepted, plot, as_json)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`dsf convert` and `dsf check` on trained models: each layer reported."""
+"""`dsf convert` on trained models: each layer reported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from .cli_opened import Converted, check_source, converted
-from .cli_output import fail, fill, fits, print_json, table, tracked, wrapped
+from .cli_output import fail, fill, fits, print_json, table, tracked
 
 
 def convert_models(
@@ -81,28 +81,3 @@ def _write_csv(file: Path, rows: list) -> None:
         writer = csv.DictWriter(stream, list(plain[0]))
         writer.writeheader()
         writer.writerows(plain)
-
-
-def check_model(
-    source: str, text: Path | None, length: int | None, dtype: str, layers: str | None, as_json: bool
-) -> bool:
-    """Eigenvalues and parity of every layer; did every check pass?"""
-    from dsf_analysis.findings import layer_findings
-
-    one = converted(source, text, length, 512, dtype, layers)
-    many = one.conversion.layers
-    found = {p: layer_findings(x) for p, x in tracked(many.items(), f"{source}: eigenvalues and parity", len(many))}
-    if as_json:
-        parts = {path: {f.name: f.to_dict() for f in both} for path, both in found.items()}
-        print_json({"model": source, "text": one.text, "layers": parts, "unconverted": one.unconverted})
-    else:
-        typer.echo(fill(one.title))
-        said: dict[str, str] = {}  # a verdict in words -> the layer it was printed for
-        for path, (spectrum, verdict) in found.items():
-            words = str(verdict)
-            words = f"parity: as in {said[words]}" if words in said else words
-            said.setdefault(words, path)
-            typer.echo(wrapped(f"\n{path}\n{spectrum}\n{words}"))
-        for path, why in one.unconverted.items():
-            typer.echo("\n" + fill(f"not converted: {path}: {why}", "  "))
-    return all(f.held is not False for both in found.values() for f in both)

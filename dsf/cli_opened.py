@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import typer
+
+from .checkpoint_files import LeftOut
 from .cli_output import fail, working
 
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
@@ -26,6 +29,13 @@ class Converted:
     opened: Any
     conversion: Any
     text: str  # in words: the first 512 bytes of FILE
+    tokens: Any  # [1, T]
+
+    def token(self, place: int) -> str:
+        """A token of the text and its place: 'e' (17); of longer ones the beginning."""
+        if not 0 <= place < self.tokens.shape[1]:
+            return f"step {place}"  # it reads something else than one token at a time
+        return f"{self.opened.shown(int(self.tokens[0, place]))} ({place})"
 
     @property
     def name(self) -> str:
@@ -46,11 +56,13 @@ class Converted:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Neither warnings nor progress bars of torch and transformers, which would stand between ours."""
+    """Neither warnings nor progress bars of torch and transformers, which would stand between ours; dsf's own stay."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     with warnings.catch_warnings(), ExitStack() as after:
         warnings.simplefilter("ignore")
+        warnings.simplefilter("always", LeftOut)
+        warnings.showwarning = lambda message, *_: typer.echo(f"dsf: {message}", err=True)
         if "transformers" in sys.modules:  # it has read the environment
             from dsf import pretrained
 
@@ -116,7 +128,7 @@ def converted(
     name = type(opened.module).__name__
     with working(f"running {name} on {tokens.shape[1]:,} {opened.unit}, and each of its layers again"):
         conversion = dsf.convert(opened.module, opened.inputs(tokens), only=opened.wants)
-    return Converted(source, opened, conversion, words)
+    return Converted(source, opened, conversion, words, tokens)
 
 
 def _default_text() -> Path:

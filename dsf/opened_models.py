@@ -14,6 +14,8 @@ from .checkpoints import bytes_of, load_checkpoint
 from .layer_streaming import load_in_layers
 from .pretrained import dtype_of, load, local_folder, read_config, tokenizer_of
 
+SHOWN = 12  # letters of a token
+
 
 @dataclass(frozen=True, eq=False)
 class OpenedModel:
@@ -47,6 +49,13 @@ class OpenedModel:
         if not ids:
             raise ValueError("the text is empty: give at least one token")
         return torch.tensor([ids])
+
+    def shown(self, token: int) -> str:
+        """A token as Python writes it, cut after a few letters: 'e', '\\n', b'\\xe9'."""
+        if self.tokenizer is None:
+            return repr(chr(token)) if token < 128 else repr(bytes([token]))
+        word = self.tokenizer.decode([token])
+        return repr(word if len(word) <= SHOWN else word[:SHOWN] + "...")
 
     def inputs(self, tokens: torch.Tensor) -> Any:
         """What the module is called on, for tokens [B, T]."""

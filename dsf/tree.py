@@ -21,7 +21,7 @@ def tree_map(f: Callable, x: Any) -> Any:
     if isinstance(x, tuple):
         return tuple(tree_map(f, e) for e in x)
     if isinstance(x, Node) and dataclasses.is_dataclass(x):
-        return dataclasses.replace(x, **{name: tree_map(f, field) for name, field in _fields(x)})
+        return type(x)(**{name: tree_map(f, getattr(x, name)) for name in _names(type(x))})
     return x if x is None or isinstance(x, _STRUCTURE) else f(x)
 
 
@@ -49,5 +49,7 @@ def tree_steps(x: Any, cut: Callable, length: int) -> Iterator:
         yield tree_map(lambda leaf: (p := next(turn))[t if len(p) > 1 else 0], x)  # noqa: B023 (used at once)
 
 
-def _fields(x: Any) -> list[tuple[str, Any]]:
-    return [(field.name, getattr(x, field.name)) for field in dataclasses.fields(x)]
+@functools.cache
+def _names(kind: type) -> tuple[str, ...]:
+    """The fields of a kind of node, asked for at every step of a run."""
+    return tuple(field.name for field in dataclasses.fields(kind))

@@ -6,9 +6,9 @@ import dsf
 from dsf import Scalar, architecture
 
 NO = """deltanet gated_deltanet gla kda linear_attention lssl mamba mamba2 mlstm retnet rglru rwkv4 rwkv6 s4d
-    short_convolution""".split()
+    short_convolution alibi softmax_attention""".split()
 YES = "deltaproduct elman gru lstm titans".split()
-UNDECIDED = ["alibi", "softmax_attention"]
+UNDECIDED: list[str] = []
 TWO = Scalar(0, 2)
 
 

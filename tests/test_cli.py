@@ -94,7 +94,7 @@ def test_check_of_an_architecture():
         "theorem",
         "dependence",
         "parity at every length? no",
-        "passed: SpectrumCertificate",
+        "passed: Refutation",
     ):
         assert word in text
 
@@ -118,9 +118,11 @@ def test_check_of_every_architecture_passes(name):
 
 
 def test_undecided_is_no_failure():
-    document = parsed("check", "softmax_attention")
+    args = "check", "softmax_attention", "--precision", "log"  # in the margin regime it is refuted
+    document = parsed(*args)
     assert document["parity"]["answer"] is None and document["spectrum"]["check"] is None
-    assert "check       none" in run("check", "softmax_attention").stdout
+    assert "check       none" in run(*args).stdout
+    assert parsed(*args[:2])["parity"]["answer"] is False
 
 
 def test_a_failed_check_is_status_one(monkeypatch):
@@ -130,12 +132,14 @@ def test_a_failed_check_is_status_one(monkeypatch):
 
 
 def test_check_of_a_model(model):
-    document = parsed("check", model, "--length", 80)
+    (document,) = parsed("check", model, "--length", 80)["models"]
     assert document["layers"].keys() == {"recurrent.layer0", "recurrent.layer1"}
     assert document["text"] == "the first 80 bytes of json/decoder.py of the standard library"
     for layer in document["layers"].values():
         assert layer["spectrum"]["eigenvalues_of"] == "the Jacobian of (x, y)" and layer["spectrum"]["check"] is True
         assert layer["parity"]["answer"] is True and "not with these" in layer["parity"]["speaks_of"]
+        assert layer["weights"]["horizon"] is None
+        assert layer["weights"]["no_horizon_because"] == "a function of the state"
     assert "recurrent.layer1" in run("check", model, "--length", 80).stdout
 
 
@@ -185,7 +189,7 @@ def test_wrong_domains(model):
     assert "--set takes two ends" in error("check", "deltanet", "--set", "beta=a,b")
     assert "unit vector" in error("check", "deltanet", "--set", "k=0,1")
     assert "has the signals q, k, beta, not 'z'" in error("check", "deltanet", "--set", "z=0,1")
-    assert "changes a domain of an architecture" in error("check", model, "--set", "beta=0,1")
+    assert "--set and --save are for one architecture" in error("check", model, "--set", "beta=0,1")
 
 
 def test_wrong_models_and_texts(model, tmp_path):

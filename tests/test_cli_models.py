@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 import subprocess
 import sys
 
@@ -107,6 +108,10 @@ def test_save(models, text, tmp_path):
     for folder, title in (("one", "window of 24"), ("two/mistral", "Softmax attention"), ("two/mamba", "Mamba")):
         layers = dsf.load_conversion(tmp_path / folder).layers.values()
         assert len(layers) == 2 and all(title in layer.architecture.title for layer in layers)
+    (tmp_path / "file").write_text("")
+    place = tmp_path / "file" / "inside"
+    result = run("convert", models / "mistral", "--text", text, "--length", 70, "--save", place, status=2)
+    assert result.stderr.splitlines()[-1] == f"dsf: {place} cannot be written: Not a directory"
 
 
 def test_supported():
@@ -129,12 +134,56 @@ def test_a_missing_model_is_told_before_the_first_one_runs(models):
 
 
 def test_check_of_layers(models, text):
-    document = parsed("check", models / "olmo_hybrid", "--text", text, "--length", 70)
+    args = "check", models / "olmo_hybrid", "--text", text, "--length", 70
+    (document,) = parsed(*args)["models"]
     spectrum, parity = (document["layers"][DELTA][name] for name in ("spectrum", "parity"))
     assert spectrum["all_inputs"] == ["[-1, 1]"] and spectrum["real"][0] < -0.3 and spectrum["check"] is True
     assert parity["answer"] is True and parity["check"] is True
-    out = run("check", models / "olmo_hybrid", "--text", text, "--length", 70).stdout
-    assert f"parity: as in {DELTA}" in out and "lemma       rank one" in out
+    out = run(*args).stdout
+    assert "lemma       rank one" in out and out.count("Does Gated DeltaNet compute parity") == 1  # for both layers
+    assert f"Gated DeltaNet ({DELTA}, model.layers.2.linear_attn)" in out
+
+
+def test_check_of_several_models_is_one_table(models, text):
+    args = "check", models / "mamba", models / "gpt2", "--text", text, "--length", 70, "--language", "mod 3"
+    out = run(*args).stdout
+    assert sum(line.startswith("layer  ") for line in out.splitlines()) == 1
+    (mamba, _) = (line for line in out.splitlines() if line.startswith("backbone.layers."))
+    assert "at once (no token flips)" in mamba and mamba.split("at once")[0].split()[-2:] == ["no", "no"]
+    (first, _) = (line for line in out.splitlines() if "Softmax attention  [1, 1]" in line)
+    assert "2, any" in first and "0, any" in first and "- (it keeps the tokens)" in first
+    (one, other) = parsed(*args)["models"]
+    for layer in one["layers"].values():
+        assert layer["languages"]["mod 3"]["answer"] is False and layer["languages"]["mod 3"]["check"] is True
+    assert all(layer["parity"]["answer"] is None for layer in other["layers"].values())
+
+
+def test_the_token_nearest_to_an_end_is_the_one_that_the_text_has_there(models, text):
+    """The step of the smallest eigenvalue by the signals themselves: a (1 - beta |k|^2) is least there."""
+    (document,) = parsed("check", models / "olmo_hybrid", "--text", text, "--length", 70)["models"]
+    with quiet():
+        model = tiny_model("olmo_hybrid")
+    tokens = torch.tensor([list(text.read_bytes()[:70])])
+    layer = dsf.convert(model, {"input_ids": tokens, "use_cache": False}).layers[DELTA]
+    s = layer.signals
+    size = s["k"].double().square().sum(-1).repeat_interleave(2, 2)  # two heads share a key
+    low = s["g"].double().exp() * (1 - s["beta"].double() * size)
+    found = document["layers"][DELTA]["weights"]
+    nearest = found["nearest"]["-1"]
+    step = int(low.amin(2)[0].argmin())
+    assert nearest["token"] == step and nearest["text"] == f"{chr(tokens[0, step])!r} ({step})"
+    assert nearest["distance"] == pytest.approx(1 + low.min().item(), rel=1e-6)
+    assert found["horizon"]["dtype"] == "float32" and len(found["horizon"]["heads"]) == 4
+
+
+def test_pictures_of_layers(models, text, tmp_path):
+    pytest.importorskip("matplotlib")
+    given = "check", models / "mamba", "--text", text, "--length", 70, "--plot", tmp_path / "new"
+    (document,) = parsed(*given)["models"]
+    assert [p.name for p in sorted((tmp_path / "new").iterdir())] == [
+        f"mamba.backbone.layers.{i}.mixer.png" for i in (0, 1)
+    ]
+    assert [str(p) for p in sorted((tmp_path / "new").iterdir())] == document["pictures"]
 
 
 # ---------------------------------------------------------------------------------------------------------------- run
@@ -170,6 +219,26 @@ def test_run_with_an_edit_says_what_it_changes(models, text):
         assert word in out
 
 
+def test_an_edit_after_which_the_model_diverges(models, text):
+    edit = "backbone.layers.0.mixer:dt=scale(-99)"
+    args = ("run", models / "mamba", "--input", text, "--length", 250, "--edit", edit)
+    runs = parsed(*args, status=1)["runs"]
+    assert runs["edited"]["nats"] is None and runs["dsf"]["nats"] > 0
+    out = run(*args, status=1).stdout
+    assert "The edited model has no loss: MambaForCausalLM diverged: its logits in tokens" in out and "nan" not in out
+
+
+def test_tensors_that_are_left_out_are_told(models, text, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(models / "gpt2", tmp_path / "more")
+    file = tmp_path / "more" / "model.safetensors"
+    save_file(load_file(file) | {"score.weight": torch.zeros(2)}, file, {"format": "pt"})
+    result = run("convert", tmp_path / "more", "--text", text, "--length", 70)
+    said = [line for line in result.stderr.splitlines() if "score.weight" in line]
+    assert said == [f"dsf: {tmp_path / 'more'}: GPT2LMHeadModel reads 1 of its tensors not (score.weight)"]
+
+
 def test_run_streams_where_the_original_does_not(models, text):
     args = ("run", models / "mamba", "--input", text, "--chunk", 60, "--length", 250, "--compare")
     runs = parsed(*args)["runs"]
@@ -199,6 +268,9 @@ def test_mistakes_of_run(models, text, tmp_path):
     (tmp_path / "one").write_text("x")
     assert "a loss needs two" in last(models / "olmo_hybrid", "--input", tmp_path / "one")
     assert "has learned 128 positions" in last(models / "gpt2", "--input", text)
+    (tmp_path / "beyond").write_text("\u00e9" * 20)
+    for name in ("mistral", "gpt2"):
+        assert "should be in 0..127, the vocabulary of" in last(models / name, "--input", tmp_path / "beyond")
 
 
 # ---------------------------------------------------------------------------------------------------------- processes

@@ -22,7 +22,8 @@ MAY_IMPORT = {  # beside itself
     "dsf_kernels": {"dsf"},
     "dsf_analysis": {"dsf"},
 }
-EXEMPT = {"dsf/__init__.py", "dsf/cli.py", "dsf/cli_models.py", "dsf/cli_run.py"}
+COMMANDS = ("cli", "cli_models", "cli_check", "cli_check_models", "cli_language", "cli_run")
+EXEMPT = {"dsf/__init__.py", *(f"dsf/{name}.py" for name in COMMANDS)}
 
 
 def submodules():

@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 import dsf
-from dsf_analysis.findings import holds
+from dsf_analysis import check_text
+from dsf_analysis.findings import holds, layer_finding, verdict_findings
 from dsf_analysis.measured import measure, step_eigenvalues, step_moduli, time_constant
+from dsf_analysis.on_text import on_text
 from dsf_analysis.report import layer_report
 from dsf_analysis.report_text import cells, closing_words, csv_row, header, lines
 from tiny_models import FAMILIES, example_tokens, tiny_model
@@ -205,3 +207,53 @@ def test_a_spectrum_that_is_too_small_does_not_hold():
     assert holds(dsf.spectrum(arch), arch)
     assert not holds(dsf.spectrum(dsf.architecture_named("deltanet")), arch)
     assert not holds(dsf.spectrum(dsf.architecture_named("deltanet")), dsf.architecture_named("titans"))
+
+
+def given(name, **domains):
+    """A layer of an architecture, on gates of 0.5 but for two tokens, which are 3 and 7 of 9."""
+    arch = dsf.architecture_named(name).with_domain(**domains)
+    signals, u = arch.sample(batch=1, length=9, heads=1, n=1, p=1)
+    a = torch.full((1, 9, 1, 1), 0.5, dtype=torch.float64)
+    a[0, 3], a[0, 7] = -0.9, 0.99
+    return layer_of(arch, u, **(signals | {"k": torch.ones_like(signals["k"]), "beta": 1 - a[..., 0]}))
+
+
+def test_the_weights_on_a_text():
+    weights = on_text(given("deltanet", beta=dsf.Scalar(0, 2)))
+    assert (weights.place(weights.low), weights.place(weights.high)) == (3, 7)
+    assert weights.distances == pytest.approx((0.1, 0.01))
+    keeps = math.log(2**-53) / math.log(0.9)
+    assert (
+        weights.horizon.best.mixed == pytest.approx(keeps) and check_text.lost(weights) == f"after {keeps:,.0f} tokens"
+    )
+    row = weights.to_dict()
+    assert row["nearest"]["-1"]["token"] == 3 and row["nearest"]["1"]["distance"] == pytest.approx(0.01)
+    assert row["no_horizon_because"] is None and row["same_for_every_token"] is False
+
+
+def test_the_weights_of_a_layer_that_runs_backwards():
+    torch.manual_seed(0)
+    both = dsf.convert(nn.LSTM(3, 4, bidirectional=True, batch_first=True), torch.randn(1, 30, 3)).layers
+    forwards, backwards = (on_text(both[path]) for path in ("layer0", "layer0.reverse"))
+    assert forwards.place(forwards.high) == forwards.high.step
+    assert backwards.place(backwards.high) == 29 - backwards.high.step
+    assert check_text.lost(forwards) == "- (a function of the state)"
+
+
+def test_a_check_of_a_layer_in_words():
+    layer = given("deltanet", beta=dsf.Scalar(0, 2))
+    verdicts = verdict_findings(layer)
+    row = check_text.LayerCheck(
+        "", "a", "DeltaNet", layer_finding(layer), on_text(layer), verdicts, lambda t: f"'x' ({t})"
+    )
+    found = check_text.cells(row)
+    assert len(found) == len(check_text.header(["parity"])) and row.held
+    assert found[2:7] == ("[-1, 1]", "[-0.9, 0.99]", "0.1, 'x' (3)", "0.01, 'x' (7)", "yes")
+    card = "\n".join(check_text.lines(row))
+    for cell in found:
+        assert cell in card
+    assert "rounding of float64" in check_text.closing_words(
+        [row]
+    ) and "no such horizon" not in check_text.closing_words([row])
+    failed = replace(row, verdicts=(replace(verdicts[0], held=False),))
+    assert check_text.cells(failed)[6] == "FAILED" and not failed.held

@@ -152,3 +152,33 @@ def test_the_delta_rules_use_betas_above_one(models, library):
         for hook in hooks:
             hook.remove()
     assert clamped > own + 0.01
+
+
+def test_one_command_gives_all_four_verdicts_with_their_horizons(models):
+    """The horizons by hand: a (1 - beta) of the recorded gates, and ln(2^-24) / ln |lambda|."""
+    from test_cli import parsed, run
+
+    folders = [str(MODELS / name) for name in ("byte_lstm", "byte_mamba2", "byte_olmo_hybrid", "byte_gpt2")]
+    found = {Path(one["model"]).name: one["layers"] for one in parsed("check", *folders)["models"]}
+    answers = {name: [layer["parity"]["answer"] for layer in layers.values()] for name, layers in found.items()}
+    assert answers == {
+        "byte_lstm": [True],
+        "byte_mamba2": [False, False],
+        "byte_olmo_hybrid": [True, True, None],
+        "byte_gpt2": [None] * 3,
+    }
+    text = bytes_of(Path(json.decoder.__file__))[:, :512]
+    horizons = {n: [layer["weights"]["horizon"] for layer in layers.values()] for n, layers in found.items()}
+    assert horizons["byte_lstm"] == [None] and horizons["byte_gpt2"] == [None] * 3
+    for layer in horizons["byte_mamba2"]:
+        assert len(layer["heads"]) == 6 and all(h["flips"] == h["mixed"] == 0 for h in layer["heads"])
+    gates = log_decays(models["byte_olmo_hybrid"], text)
+    assert horizons["byte_olmo_hybrid"][2] is None
+    for (log_a, beta), layer in zip(gates, horizons["byte_olmo_hybrid"], strict=False):  # the third layer is attention
+        low = (log_a.double().exp() * (1 - beta.double())).amin(0)
+        for value, head in zip(low.tolist(), layer["heads"], strict=True):
+            assert head["smallest"] == pytest.approx(value, abs=1e-4)  # |k| is 1 up to an epsilon
+            assert head["flips"] == pytest.approx(math.log(2**-24) / math.log(-value), rel=2e-3)
+    out = run("check", *folders).stdout
+    for words in ("after 107 tokens", "after 400 tokens", "at once (no token flips)", "- (it keeps the tokens)"):
+        assert words in out

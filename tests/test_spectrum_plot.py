@@ -161,3 +161,10 @@ def test_a_missing_matplotlib_is_named_with_its_extra(monkeypatch):
     monkeypatch.setattr(extras.importlib, "import_module", absent)
     with pytest.raises(ImportError, match=r"dsf-toolkit\[plot\]"):
         plot_spectrum(gla)
+
+
+def test_a_point_is_no_larger_in_the_legend_than_other_dots():
+    """A set of one point is drawn as a large dot, so that points can lie on it."""
+    (legend,) = plot_spectrum(dsf.architecture_named("softmax_attention")).legends
+    sizes = [handle.get_markersize() for handle in legend.legend_handles if handle.get_marker() == "o"]
+    assert sizes and max(sizes) <= 10

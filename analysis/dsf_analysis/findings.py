@@ -1,8 +1,8 @@
-"""What `dsf check` prints: eigenvalues and parity, each with what it rests on and a check that was run just now."""
+"""What `dsf check` prints: eigenvalues and verdicts, each with what it rests on and a check that was run just now."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,11 +13,29 @@ from dsf.converted_layer import ConvertedLayer
 from dsf.exact_eigenvalues import eigenvalues
 from dsf.features import Features
 
+from .languages.sources import Language, language
 from .measured import STEPS, measure
-from .recognition import parity
+from .recognition import recognizes
 from .report import all_inputs, matrix_of
 from .spectra import NotInvariant, Spectrum, spectrum
 from .verdicts import Verdict
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a subject: parity, and these languages too; with at most so many layers, in this precision."""
+
+    languages: tuple[Language, ...] = ()
+    layers: int | None = None
+    precision: str = "margin"
+
+    @property
+    def every(self) -> tuple[Language, ...]:
+        """Parity first; each of them once."""
+        return tuple({one.title: one for one in (language("parity"), *self.languages)}.values())
+
+
+PARITY = Asked()
 
 
 @dataclass(frozen=True)
@@ -29,6 +47,12 @@ class Finding:
     data: dict[str, Any]
     held: bool | None
     checked: str  # what the check does, or why there is none
+    verdict: Verdict | None = field(default=None, repr=False)
+
+    @property
+    def word(self) -> str:
+        """The answer of its verdict, for a table; FAILED where its check did not pass."""
+        return "FAILED" if self.held is False else "" if self.verdict is None else self.verdict.word
 
     def __str__(self) -> str:
         outcome = {True: "passed", False: "FAILED", None: "none"}[self.held]
@@ -39,14 +63,21 @@ class Finding:
         return self.data | {"check": self.held, "checked": self.checked}
 
 
-def architecture_findings(architecture: Architecture) -> tuple[Finding, Finding]:
-    """Spectrum and parity of an architecture, over all inputs.
+def architecture_findings(architecture: Architecture, asked: Asked = PARITY) -> tuple[Finding, ...]:
+    """Spectrum, parity and other languages of an architecture, over all inputs.
 
     >>> import dsf
     >>> [finding.held for finding in architecture_findings(dsf.architecture_named("deltanet"))]
     [True, True]
     """
-    return _of_spectrum(architecture), _of_verdict(parity(architecture))
+    return _of_spectrum(architecture), *verdict_findings(architecture, asked)
+
+
+def verdict_findings(x: Any, asked: Asked = PARITY, family: str | None = None) -> tuple[Finding, ...]:
+    """A verdict for each language, parity first. family: of what they speak, where that is not x itself."""
+    return tuple(
+        _of_verdict(one.title, recognizes(x, one, asked.layers, asked.precision), family) for one in asked.every
+    )
 
 
 def _of_spectrum(architecture: Architecture) -> Finding:
@@ -63,46 +94,37 @@ def _of_spectrum(architecture: Architecture) -> Finding:
     return Finding("spectrum", "\n".join(lines), found.to_dict(), held, checked)
 
 
-def system_findings(system: System) -> tuple[Finding, Finding]:
-    """Spectrum and parity of a system of numbers."""
+def system_findings(system: System, asked: Asked = PARITY) -> tuple[Finding, ...]:
+    """Spectrum, parity and other languages of a system of numbers."""
     found = spectrum(system)
     text = f"{' u '.join(map(repr, found.parts))}  ({found.subject})\n  how         {'; '.join(found.how)}"
     rests = Finding("spectrum", text, found.to_dict(), None, "of numbers, not of a family")
-    return rests, _of_verdict(parity(system))
+    return rests, *verdict_findings(system, asked)
 
 
-def layer_findings(
-    layer: ConvertedLayer, steps: int = STEPS, verdict: Verdict | None = None
-) -> tuple[Finding, Finding]:
-    """Eigenvalues of a converted layer, over all inputs and on its recorded one, and parity of its architecture.
-
-    verdict: on parity, where it is known already.
-    """
+def layer_finding(layer: ConvertedLayer, steps: int = STEPS) -> Finding:
+    """Eigenvalues of a converted layer, over all inputs and on its recorded one; checked by running it again."""
     m, of = measure(layer, steps), matrix_of(layer.architecture.feedback)
     lo, hi = m.real or m.moduli
     what = f"eigenvalues of {of}" if m.real else f"|lambda| of {of}"
     parts, because = all_inputs(layer)
-    lines = [f"{what} in [{lo:.4g}, {hi:.4g}] at {m.steps} of {layer.length} steps of this text"]
-    lines.append(f"  all inputs  {' u '.join(parts) if parts else f'none: A_t is {because}'}")
-    lines += [f"  lemma       {how}" for how in (spectrum(layer.architecture).how if parts else ())]
-    data = {"eigenvalues_of": of, "all_inputs": parts and list(parts), "steps": m.steps}
-    data |= {"real": m.real and list(m.real), "moduli": list(m.moduli)}
+    text = f"{what} in [{lo:.4g}, {hi:.4g}] at {m.steps} of {layer.length} steps of this text"
+    text += f"\n  all inputs  {' u '.join(parts) if parts else f'none: A_t is {because}'}"
+    lemmas = list(spectrum(layer.architecture).how) if parts else []
+    data = {"eigenvalues_of": of, "all_inputs": parts and list(parts), "because": because, "lemmas": lemmas}
+    data |= {"steps": m.steps, "real": m.real and list(m.real), "moduli": list(m.moduli)}
     error, allowed = layer.verify(), allowed_error(layer)
     held, checked = error <= allowed, f"the layer re-simulated, relative error {error:.1e}"
     if layer.edits:
         held, checked = None, f"edited ({', '.join(map(str, layer.edits))}), so it is not the module's any more"
-    family = f"{layer.architecture.title} with some weights, not with these"
-    return (
-        Finding("spectrum", "\n".join(lines), data, held, checked),
-        _of_verdict(parity(layer) if verdict is None else verdict, family),
-    )
+    return Finding("spectrum", text, data | {"error": error}, held, checked)
 
 
-def _of_verdict(verdict: Verdict, family: str | None = None) -> Finding:
+def _of_verdict(name: str, verdict: Verdict, family: str | None = None) -> Finding:
     held = None if verdict.certificate is None else verdict.check()
     checked = "undecided, no certificate" if held is None else f"{type(verdict.certificate).__name__}.check()"
     text = repr(verdict) + (f"\n  speaks of   {family}" if family else "")
-    return Finding("parity", text, verdict.to_dict() | ({"speaks_of": family} if family else {}), held, checked)
+    return Finding(name, text, verdict.to_dict() | ({"speaks_of": family} if family else {}), held, checked, verdict)
 
 
 def holds(found: Spectrum, architecture: Architecture, samples: int = 64) -> bool:

@@ -1,179 +1,373 @@
-"""What a model can compute at every length: parity, by an ordered table of theorems about structure and domains."""
+"""Which regular languages a model can recognise at every length: an ordered table of theorems about its layers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
-import torch
+from dsf import Architecture, System
 
-from dsf import Architecture, Interval, System
-from dsf.enclosures import enclose
-
+from . import theorems as of
+from .fixes import fix_for
+from .languages import search as words
+from .languages.patterns import Pattern
+from .languages.sources import Language, language
+from .layer_facts import LayerFacts, described
+from .refutations import Refutation, plain_parts
 from .rules import RuleTable
-from .spectra import INVARIANT, Spectrum, merged, spectrum
-from .subjects import dependence_of, has_infinite_state, heads_for, subject_of, transition
+from .subjects import subject_of
 from .verdicts import Theorem, Verdict
-from .witnesses import ParityWitness, find_parity_witness
+from .witnesses.builder import NotBuilt
+from .witnesses.cascades import cascade_witness
+from .witnesses.counting import counter_witness, ordered_witness
+from .witnesses.exactness import exact_in_floats, keeps
+from .witnesses.saturated import saturated_witness
+from .witnesses.stacks import StackWitness
 
-GRAZZI_1 = Theorem(
-    "grazzi2025, Theorem 1",
-    "a linear RNN x_t = A(u_t) x_{t-1} + B(u_t) with any number of layers and any decoder recognises parity at every "
-    "length in finite precision only if some A(u) has an eigenvalue that is not real and >= 0",
-)
-TIME_INVARIANT = Theorem(
-    "sarrof2024 and khavari2025 for diagonal A",
-    "layers whose A is the same for every token do not recognise parity, whatever its eigenvalues",
-    own=True,
-)
-AUTOMATON = Theorem(
-    "grazzi2025, Theorem 3 (m = 2)",
-    "a layer with a state that token 0 keeps, and on which token 1 exchanges two sets of states, computes parity",
-)
-SATURATED = Theorem(
-    "merrill2020 (saturated networks)",
-    "a recurrent cell whose saturated gates realise the two-state automaton computes parity",
-)
+REGIMES = ("margin", "finite", "machine", "log")
 CLOSED = "closed: the ends of every set are reached (floats saturate: sigmoid(17) is 1.0 in float32)"
+INPUTS = "signals are functions of the token and of what earlier layers show: no positional encoding"
+MARGIN = "outputs are read up to a bound that does not depend on the length, and decisions keep such a margin"
+BOUNDED = "states are bounded, and decisions keep a margin that does not depend on the length"
+ROTATING = (
+    "of AUSSM, whose A_t turn by the token (karuvally2025), the first version claimed finite precision, the last one a "
+    "precision logarithmic in the length: turns by 2 pi/m are exact for real weights only"
+)
 
 
 @dataclass
 class Facts:
-    """What the rules look at: structure, domains, dependence. Never a name."""
+    """A question: kinds of layers (in any order and number, up to `layers`), a language, a regime of precision."""
 
-    subject: Architecture | System
+    kinds: tuple[LayerFacts, ...]
+    language: Language
+    layers: int | None = None
+    precision: str = "margin"
     member: bool = False  # was the question about a system of the architecture's family?
 
-    @cached_property
-    def bounds(self) -> System:
-        return self.subject.bounds() if isinstance(self.subject, Architecture) else self.subject
+    def all(self, has: Callable[[LayerFacts], bool]) -> bool:
+        return all(map(has, self.kinds))
 
     @cached_property
-    def infinite(self) -> bool:
-        return has_infinite_state(self.bounds)
-
-    @cached_property
-    def feedback(self) -> bool:
-        return isinstance(self.subject, Architecture) and self.subject.feedback
-
-    @cached_property
-    def dependence(self) -> dict[str, str]:
-        return dependence_of(self.subject)
-
-    @cached_property
-    def spectrum(self) -> Spectrum:
-        return spectrum(self.subject)
-
-    @cached_property
-    def witness(self) -> ParityWitness | None:
-        return find_parity_witness(self.subject) if isinstance(self.subject, Architecture) else None
+    def linear(self) -> bool:
+        return self.all(lambda k: k.linear)
 
     @property
     def title(self) -> str:
-        return self.subject.title if isinstance(self.subject, Architecture) else "this system"
+        return " and ".join(k.title for k in self.kinds)
+
+    @property
+    def subject(self) -> Any:
+        subjects = tuple(k.subject for k in self.kinds)
+        return subjects if len(subjects) > 1 else self.kinds[0].subject
 
     def verdict(self, answer: bool | None, because: str, theorem: Theorem | None = None, **more: Any) -> Verdict:
-        hypotheses = {"state": "infinite" if self.infinite else "finite", "domains": CLOSED}
-        hypotheses["dependence"] = ", ".join(f"{name} {of}" for name, of in self.dependence.items())
+        hypotheses = {"domains": CLOSED}
+        for i, kind in enumerate(self.kinds):
+            mark = f" {i + 1}" if len(self.kinds) > 1 else ""
+            hypotheses |= {name + mark: how for name, how in described(kind).items()}
         if self.member:
             hypotheses["family"] = "a no holds for this member too; a yes holds for some weights, not for these"
+        question = f"Does {self.title} recognise {self.language.title} at every length?"
+        if self.language.title == "parity":
+            question = f"Does {self.title} compute parity at every length?"
         hypotheses |= more.pop("hypotheses", {})
-        question = f"Does {self.title} compute parity at every length?"
         return Verdict(question, answer, theorem, hypotheses, because, subject=self.subject, **more)
 
+    def no(
+        self,
+        claim: str,
+        theorem: Theorem,
+        pattern: Pattern | None,
+        because: str,
+        regimes: tuple[str, ...],
+        margin: str = MARGIN,
+    ) -> Verdict | None:
+        """The verdict "no", if there is such a pattern, it is proved in this regime, and the check passes."""
+        if pattern is None or self.precision not in regimes or any(k.readout for k in self.kinds):
+            return None
+        automaton = self.language.automaton
+        parts = tuple(plain_parts(k.spectrum.parts) for k in self.kinds)
+        certificate = Refutation(claim, parts, automaton, pattern, self.layers).sealed()
+        how = {"inputs": INPUTS, "language": pattern.said(automaton)} | (
+            {"precision": margin} if regimes[0] == "margin" else {}
+        )
+        if not certificate.check(self.subject):
+            return self.verdict(None, "sampled transitions leave what its bounds claim: its body claims too much")
+        speaks = f"{self.layers} layer{'s' * (self.layers > 1)}" if self.layers else "any number of layers"
+        found = self.verdict(
+            False, because, theorem, regimes=regimes, layers=speaks, certificate=certificate, hypotheses=how
+        )
+        return replace(found, find_fix=lambda: fix_for(self, recognizes))
 
-PARITY = RuleTable("parity", [])
+    def yes(self, witness: StackWitness, theorem: Theorem, because: str) -> Verdict | None:
+        """The verdict "yes", if the witness is no deeper than asked, and passes its check."""
+        if self.layers is not None and witness.layers > self.layers or not witness.check(self.subject):
+            return None
+        exact = exact_in_floats(self.subject, witness)
+        if not exact and not keeps(self.subject, witness):
+            return None
+        cast = not any(k.feedback or k.infinite for k in self.kinds)  # "finite" speaks of products of finite A_t
+        regimes = ("margin", *(["finite"] if cast else []), *(["machine"] if exact else []), "log")
+        if self.precision not in regimes:
+            return None
+        widest = max(sum(h.layer == layer for h in witness.heads) for layer in range(1, witness.layers + 1))
+        depth = f"{witness.layers} layer{'s' * (witness.layers > 1)} of up to {widest} head{'s' * (widest > 1)}"
+        margin = min(h.margin for h in witness.heads)
+        how = {
+            "initial": "x_0 as in the witness: learned, or set by a token at the beginning",
+            "between": "tables between layers, as an MLP on finitely many symbols can be",
+            "witness": f"{witness.recipe}; run on all short and on long fresh words, margins from {margin:.3g} on",
+        }
+        turns = not exact and self.all(lambda k: k.linear and k.complex_diagonal and not k.real)
+        return self.verdict(
+            True,
+            because,
+            theorem,
+            regimes=regimes,
+            layers=depth,
+            certificate=witness,
+            contested=ROTATING if turns else None,
+            hypotheses=how,
+        )
 
 
-@PARITY.rule("infinite state", "the features are infinite (the state is the past itself)", "undecided")
+RECOGNITION = RuleTable("recognition of a regular language", [])
+
+
+@RECOGNITION.rule("feedback", "operators read y_{t-1}: threshold units were found, and run", "yes", of.SATURATED)
 def _(f: Facts) -> Verdict | None:
-    if f.infinite:
-        return f.verdict(None, "its state is not finite, and the theorems here speak of finite states")
+    first = f.kinds[0]
+    if len(f.kinds) > 1 or not first.feedback:
+        return None
+    try:
+        assert isinstance(first.subject, Architecture)
+        witness = saturated_witness(first.subject, f.language)
+    except NotBuilt as why:
+        return f.verdict(None, f"it feeds back, and the search found no witness ({why}), which proves nothing")
+    return f.yes(witness, of.SATURATED, "saturated gates make its cell any finite automaton; the witness is run") or (
+        f.verdict(None, "it feeds back, and the witness that was built is not proved in this regime of precision")
+    )
 
 
-@PARITY.rule("feedback", "operators read y_{t-1}, and a witness was found and run", "yes", SATURATED)
+@RECOGNITION.rule("past-dependent", "an operator, the drive or the readout depends on more than the token", "undecided")
 def _(f: Facts) -> Verdict | None:
-    if f.feedback and f.witness:
-        because = "saturated gates make its cell the two-state automaton; the witness is run"
-        return _yes(f, f.witness, SATURATED, because)
+    for kind in f.kinds:
+        if kind.feedback:
+            return f.verdict(None, f"{kind.title} feeds back, and stacks with such layers have no theorem here")
+        if kind.past:
+            what = ", ".join(f"{name}: {on}" for name, on in kind.past.items())
+            return f.verdict(None, f"its operators depend on more than the present token ({what})")
+        if f.member and kind.infinite:
+            return f.verdict(None, "its keys may carry positions, of which a layer alone says nothing")
+        if not kind.linear:
+            return f.verdict(
+                None, "its features are infinite: the theorems here are on averages e^{q^T k} of the tokens"
+            )
 
 
-@PARITY.rule("past-dependent", "an operator, the drive or the readout depends on more than the token", "undecided")
+@RECOGNITION.rule(
+    "real spectrum >= 0", "every eigenvalue of every A_t is real and >= 0; a letter counts", "no", of.LETTERS
+)
 def _(f: Facts) -> Verdict | None:
-    past = {name: of for name, of in f.dependence.items() if of not in INVARIANT}
-    if f.feedback:
-        return f.verdict(None, "it feeds back, and the search at small sizes found no witness, which proves nothing")
-    if past:
-        what = ", ".join(f"{name}: {of}" for name, of in past.items())
-        return f.verdict(None, f"its operators depend on more than the present token ({what})")
+    if f.all(lambda k: k.nonnegative):
+        pattern = words.letter_period(f.language, lambda m: m > 1)
+        because = (
+            f"every eigenvalue of A_t lies in {_sets(f)}, so on a constant input every layer converges or saturates"
+        )
+        regimes = ("margin",) if any(k.infinite for k in f.kinds) else ("margin", "finite")
+        return f.no("settles on letters", of.LETTERS, pattern, because, regimes)
 
 
-@PARITY.rule("real spectrum >= 0", "every eigenvalue of every A_t is proved real and >= 0", "no", GRAZZI_1)
+@RECOGNITION.rule(
+    "settling on letters", "eigenvalues lie inside the unit disc or are >= 0; a letter counts", "no", of.SETTLING
+)
 def _(f: Facts) -> Verdict | None:
-    if f.spectrum.nonnegative:
-        where = " u ".join(map(repr, f.spectrum.parts))
-        certificate = SpectrumCertificate(tuple((p.lo, p.hi) for p in f.spectrum.parts))  # type: ignore[union-attr]
-        how = {"spectrum": f"{where} by: {'; '.join(f.spectrum.how)}"}
-        because = f"every eigenvalue of A_t lies in {where}, so on a constant input every layer converges or saturates"
-        if not certificate.check(f.subject):
-            return f.verdict(None, "sampled eigenvalues leave the set that its bounds claim: its body claims too much")
-        regimes = ("margin", "finite")
-        return f.verdict(False, because, GRAZZI_1, regimes=regimes, certificate=certificate, hypotheses=how)
+    if f.all(lambda k: k.settles_on_letters):
+        pattern = words.letter_period(f.language, lambda m: m > 1)
+        because = f"every eigenvalue of A_t lies in {_sets(f)}, so on a constant input every layer settles"
+        return f.no("settles on letters", of.SETTLING, pattern, because, ("margin",))
 
 
-@PARITY.rule("time-invariant", "A is a constant, whatever its eigenvalues", "no", TIME_INVARIANT)
+@RECOGNITION.rule("only a window", "A is nilpotent and the same for every token; memory is needed", "no", of.WINDOW)
 def _(f: Facts) -> Verdict | None:
-    if f.dependence["A"] == "const":
-        because = "A is the same for every token, so a bit flipped far back moves the state as no later token steers"
-        proved = f.spectrum.real and f.spectrum.radius in Interval(0, 1)  # angles 0 and pi, and no growth
-        regimes = ("margin", "finite") if proved else ("margin",)
-        certificate = ConstantCertificate("const", tuple(map(repr, f.spectrum.parts)))
-        how = {"spectrum": " u ".join(map(repr, f.spectrum.parts)), "state": "finite; bounded states under 'margin'"}
-        return f.verdict(False, because, TIME_INVARIANT, regimes=regimes, certificate=certificate, hypotheses=how)
+    if f.all(lambda k: k.window):
+        return f.no("window", of.WINDOW, words.memory_clash(f.language), "it forgets all but its last tokens", REGIMES)
 
 
-@PARITY.rule("-1 by a token", "-1 may be an eigenvalue, and a witness by the token was found and run", "yes", AUTOMATON)
+@RECOGNITION.rule("non-negative products", "products keep eigenvalues >= 0; a word counts", "no", of.STAR_FREE)
 def _(f: Facts) -> Verdict | None:
-    if -1 in f.spectrum and f.witness:
-        return _yes(f, f.witness, AUTOMATON, "token 1 flips a state that token 0 keeps; the witness is run")
+    if f.all(lambda k: k.nonnegative_products):
+        because = "products of its transitions have eigenvalues >= 0 only, so it tells star-free languages only"
+        regimes = ("margin",) if any(k.infinite for k in f.kinds) else ("margin", "finite")
+        return f.no("settles on words", of.STAR_FREE, _word(f), because, regimes)
 
 
-@PARITY.rule("otherwise", "no rule above matched", "undecided")
+@RECOGNITION.rule("paracontractions", "products settle along repetitions; a word counts", "no", of.PARACONTRACTION)
 def _(f: Facts) -> Verdict | None:
-    reach = "-1 is out of reach, an eigenvalue that is not real and >= 0 is not: neither side has a theorem here"
-    if -1 in f.spectrum:
-        reach = "-1 lies in the set that holds the eigenvalues, but the search at n = 1 found no witness"
-    return f.verdict(None, reach, hypotheses={"spectrum": " u ".join(map(repr, f.spectrum.parts))})
+    if f.all(lambda k: k.settles_on_words):
+        because = "products of its transitions settle when they are repeated, so it tells star-free languages only"
+        return f.no("settles on words", of.PARACONTRACTION, _word(f), because, ("margin",))
 
 
-def _yes(f: Facts, witness: ParityWitness, theorem: Theorem, because: str) -> Verdict:
-    how = {
-        "initial": "x_0 as in the witness: learned, or set by a token at the beginning",
-        "witness": f"{witness.states} states under all words, margin {witness.margin:.3g}, by exhaustion in float64",
-    }
-    if not f.feedback:
-        how["the -1"] = _where_from(f.subject, witness)
-    regimes = ("margin", "finite", "machine")
-    return f.verdict(True, because, theorem, regimes=regimes, layers="one layer", certificate=witness, hypotheses=how)
+@RECOGNITION.rule(
+    "time-invariant", "A is the same for every token; equal lengths are told apart", "no", of.TIME_INVARIANT
+)
+def _(f: Facts) -> Verdict | None:
+    if f.all(lambda k: k.constant and not k.ratio):
+        because = "A is the same for every token, so letters far back move the state as no later letter steers"
+        regimes = ("margin", "finite") if f.all(lambda k: k.real and k.in_disc) else ("margin",)
+        margin = MARGIN if f.all(lambda k: k.real or k.complex_diagonal) else BOUNDED  # what inputs move does not grow
+        return f.no("constant", of.TIME_INVARIANT, words.window_clash(f.language), because, regimes, margin)
 
 
-def _where_from(architecture: Any, w: ParityWitness) -> str:
-    def eig(token: int) -> str:
-        A = transition(architecture, w.signals[token], w.drive[token])
-        values = torch.linalg.eigvals(A.to(torch.complex128)).reshape(-1, A.shape[-1])[0]
-        return ", ".join(f"{z.real:.4g}{f'{z.imag:+.4g}i' if abs(z.imag) > 1e-12 else ''}" for z in values.tolist())
+@RECOGNITION.rule(
+    "mixed", "each kind of layer is time-invariant (real) or settles; a word of even length counts", "no", of.MIXED
+)
+def _(f: Facts) -> Verdict | None:
+    if f.all(lambda k: k.settles_on_words or (k.constant and k.real_products)):
+        because = "no kind of layer both depends on the token and reaches an eigenvalue that is not >= 0"
+        return f.no("constant or settles", of.MIXED, words.even_period(f.language), because, ("margin",))
 
-    return f"of the token: A(0) has the eigenvalues {eig(0)}, A(1) has {eig(1)}"
+
+@RECOGNITION.rule(
+    "averages", "outputs are averages of the past; states of one component are told apart", "no", of.AVERAGE
+)
+def _(f: Facts) -> Verdict | None:
+    if f.all(lambda k: k.average):
+        because = "averages over the past see how often letters occur, and late words hardly change that"
+        return f.no("average", of.AVERAGE, words.average_clash(f.language), because, ("margin",))
+
+
+@RECOGNITION.rule(
+    "real diagonal", "transitions are real and diagonal; a group is no 2-group, or too deep", "no", of.SIGNS
+)
+def _(f: Facts) -> Verdict | None:
+    if f.all(lambda k: k.real_products and k.complex_diagonal):
+        because = "real diagonal transitions only change signs, one step of squares per layer"
+        pattern = words.permuting(f.language, "sign", _most(f))
+        return f.no("real products", of.SIGNS, pattern, because, ("margin",), BOUNDED)
+
+
+@RECOGNITION.rule(
+    "complex diagonal", "transitions are diagonal; a group is not solvable, or too deep", "no", of.SOLVABLE
+)
+def _(f: Facts) -> Verdict | None:
+    if f.all(lambda k: k.complex_diagonal):
+        because = "diagonal transitions commute, so each layer takes one abelian step"
+        pattern = words.permuting(f.language, "derived", _most(f))
+        return f.no("unit disc products", of.SOLVABLE, pattern, because, ("margin",), BOUNDED)
+
+
+@RECOGNITION.rule(
+    "one real layer", "one layer, real eigenvalues; a letter counts modulo more than 2", "no", of.ONE_LAYER
+)
+def _(f: Facts) -> Verdict | None:
+    if f.layers == 1 and f.all(lambda k: k.real and not k.ratio and not k.infinite):
+        pattern = words.letter_period(f.language, lambda m: m > 2)
+        because = f"every eigenvalue of A_t lies in {_sets(f)}, so on a constant input one layer has period 1 or 2"
+        return f.no("real", of.ONE_LAYER, pattern, because, ("margin", "finite"))
+
+
+@RECOGNITION.rule(
+    "cascade", "heads that hold, overwrite, turn or count were found; the stack is run", "yes", of.CASCADES
+)
+def _(f: Facts) -> Verdict | None:
+    ways = (
+        (ordered_witness, of.REMEMBERING, "layers remember which states of a partial order were left"),
+        (counter_witness, of.COUNTING, "one layer counts, the next remembers whether a bound was crossed"),
+        (cascade_witness, of.CASCADES, "its layers follow the automaton level by level"),
+    )
+    found: list[tuple[int, StackWitness, Theorem, str]] = []
+    for number, kind in enumerate(f.kinds):
+        search = kind.search
+        for build, theorem, because in ways if search else ():
+            try:
+                assert search is not None
+                witness = build(search, f.language)
+            except NotBuilt:
+                continue
+            witness = replace(witness, heads=tuple(replace(h, kind=number) for h in witness.heads)).sealed()
+            found.append((witness.layers, witness, theorem, because))
+    for _, witness, theorem, because in sorted(found, key=lambda item: item[0]):
+        verdict = f.yes(witness, theorem, f"{because}; the witness is run")
+        if verdict is not None:
+            return verdict
+
+
+@RECOGNITION.rule("otherwise", "no rule above matched", "undecided")
+def _(f: Facts) -> Verdict | None:
+    unknown = f.language.unknown.get("monoid")
+    if unknown:
+        return f.verdict(None, f"the algebra of the language is unknown ({unknown}), and the search found no witness")
+    if any(k.readout for k in f.kinds):
+        return f.verdict(None, "it reads a function of the state, and the theorems here are on linear outputs")
+    if any(isinstance(k.subject, System) for k in f.kinds):
+        return f.verdict(None, "no theorem here refutes it, and a witness is looked for in architectures only")
+    return f.verdict(None, "no theorem here refutes it, and the search found no witness, which proves nothing")
+
+
+def _sets(f: Facts) -> str:
+    return "; ".join(dict.fromkeys(k.parts for k in f.kinds))
+
+
+def _word(f: Facts) -> Pattern | None:
+    return words.word_period(f.language, lambda m: m > 1)
+
+
+def _most(f: Facts) -> float:
+    return float("inf") if f.layers is None else f.layers
+
+
+def recognizes(x: Any, accepted: Any, layers: int | None = None, precision: str = "margin") -> Verdict:
+    """Can x recognise a regular language, at every length?
+
+    x: an architecture (all inputs), a system or a converted layer (the family of its architecture, after a check that
+    its signals lie in the domains; a bare time-invariant System is judged as it is), or a tuple of architectures: a
+    model whose layers are of these kinds. accepted: a language, as `dsf_analysis.languages.sources.language` takes it.
+    layers: at most so many (None: any number). precision: "margin", "finite", "machine" or "log".
+    Rules: `print(RECOGNITION)`. Raises ValueError where signals lie outside their domains or the system was edited,
+    TypeError for anything else.
+
+    >>> import dsf
+    >>> deltanet = dsf.architecture_named("deltanet")
+    >>> verdict = recognizes(deltanet, "flip-flop")
+    >>> verdict.answer, verdict.check(), recognizes(deltanet, "mod 3").answer
+    (True, True, False)
+    >>> recognizes(deltanet.with_domain(beta=dsf.Scalar(0, 2)), "S3", layers=1).answer
+    False
+    """
+    if precision not in REGIMES:
+        raise ValueError(f"precision is one of {', '.join(REGIMES)}; got {precision!r}")
+    if layers is not None and (not isinstance(layers, int) or isinstance(layers, bool) or layers < 1):
+        raise ValueError(f"layers is a whole number >= 1, or None for any number; got {layers!r}")
+    several = isinstance(x, (tuple, list))
+    if several and not x:
+        raise ValueError("a model has at least one kind of layer, got an empty list")
+    subjects = [subject_of(each) for each in x] if isinstance(x, Sequence) and several else [subject_of(x)]
+    given = list(x) if several else [x]
+    member = any(s is not g for s, g in zip(subjects, given, strict=True))
+    return RECOGNITION.decide(Facts(tuple(map(facts_of, subjects)), language(accepted), layers, precision, member))
+
+
+_KNOWN: list[tuple[Any, LayerFacts]] = []  # of the last subjects: searches are long, and questions come in rows
+
+
+def facts_of(subject: Architecture | System) -> LayerFacts:
+    """The facts of a subject; those of the last few are kept."""
+    for known, facts in _KNOWN:
+        if known is subject:
+            return facts
+    facts = LayerFacts(subject)
+    _KNOWN.append((subject, facts))
+    del _KNOWN[:-8]
+    return facts
 
 
 def parity(x: Any) -> Verdict:
-    """Can x compute the parity of a word of bits, at every length?
-
-    x: an architecture (all inputs), a system or a converted layer (the family of its architecture, after a check that
-    its signals lie in the domains; a bare time-invariant System is judged as it is). Rules: `print(PARITY)`.
-    Raises ValueError where signals lie outside their domains or the system was edited, TypeError for anything else.
+    """Can x compute the parity of a word of bits, at every length? `recognizes(x, "parity")`.
 
     >>> import dsf
     >>> verdict = dsf.parity(dsf.architecture_named("deltanet"))
@@ -182,74 +376,4 @@ def parity(x: Any) -> Verdict:
     >>> dsf.parity(dsf.architecture_named("deltanet").with_domain(beta=dsf.Scalar(0, 2))).answer
     True
     """
-    subject = subject_of(x)
-    return PARITY.decide(Facts(subject, member=subject is not x))
-
-
-# -------------------------------------------------------------------------------------------------------- certificates
-
-
-@dataclass(frozen=True)
-class SpectrumCertificate:
-    """Intervals of real numbers >= 0 that hold every eigenvalue of every A_t."""
-
-    proves: ClassVar[bool] = False
-    parts: tuple[tuple[float, float], ...]
-
-    def check(self, subject: Architecture | System) -> bool:
-        """Claims >= 0; bounds and dependence recomputed; dense eigenvalues of sampled A_t (ends too) lie inside."""
-        if not self.parts or not all(0 <= lo <= hi for lo, hi in self.parts) or not _speaks_of(subject):
-            return False
-        if isinstance(subject, System):
-            recomputed, sampled = spectrum(subject).parts, [subject.dense()]
-        else:
-            recomputed, sampled = merged(list(enclose(subject.bounds().A).parts)), _sampled(subject)
-        claims = tuple((p.lo, p.hi) if isinstance(p, Interval) else None for p in recomputed)
-        return claims == self.parts and all(map(self._holds, sampled))
-
-    def _holds(self, A: torch.Tensor) -> bool:
-        A = A.to(torch.complex128).reshape(-1, *A.shape[-2:])
-        A = A[A.isfinite().all(-1).all(-1)]
-        values = torch.linalg.eigvals(A)
-        slack = 1e-5 * torch.linalg.matrix_norm(A).clamp(min=1)[:, None]  # defective 3 x 3 matrices: eps^(1/3)
-        inside = torch.zeros_like(values, dtype=torch.bool)
-        for lo, hi in self.parts:
-            inside |= (values.real >= lo - slack) & (values.real <= hi + slack) & (values.imag.abs() <= slack)
-        return bool(inside.all())
-
-
-@dataclass(frozen=True)
-class ConstantCertificate:
-    """A does not change with the tokens; the set of its eigenvalues, for the reader."""
-
-    proves: ClassVar[bool] = False
-    dependence: str
-    parts: tuple[str, ...]
-
-    def check(self, subject: Architecture | System) -> bool:
-        """Dependence and set recomputed; and other tokens with the same constants leave A as it is."""
-        facts = Facts(subject)
-        if self.dependence != "const" or facts.dependence["A"] != "const" or not _speaks_of(subject):
-            return False
-        if self.parts != tuple(map(repr, facts.spectrum.parts)):
-            return False
-        if isinstance(subject, System):
-            return subject.length == 1
-        generator, heads = torch.Generator().manual_seed(0), heads_for(subject)
-        (one, u), (two, v) = (subject.sample(2, 8, heads, 3, generator=generator, ends=0.2) for _ in range(2))
-        mixed = {k: one[k] if d.const else two[k] for k, d in subject.signals.items()}
-        return torch.equal(*torch.broadcast_tensors(transition(subject, one, u), transition(subject, mixed, v)))
-
-
-def _speaks_of(subject: Architecture | System) -> bool:
-    """The hypotheses of both theorems: a finite state, no feedback, operators of the present token or constant."""
-    facts = Facts(subject)
-    return not (facts.infinite or facts.feedback) and all(of in INVARIANT for of in facts.dependence.values())
-
-
-def _sampled(a: Architecture) -> Iterator[torch.Tensor]:
-    """A_t of random signals, the ends of their domains among them, at small sizes."""
-    generator, heads = torch.Generator().manual_seed(0), heads_for(a)
-    for n in (1, 2, 3):
-        signals, u = a.sample(8, 16, heads, n, 1, generator=generator, ends=0.3)
-        yield transition(a, signals, u)
+    return recognizes(x, "parity")

@@ -72,11 +72,11 @@ def over_all_inputs(row: LayerReport) -> str:
 
 def on_this_text(row: LayerReport) -> str:
     """The real range where all are real, else the moduli."""
-    both = f"[{', '.join(map(_rounded, row.measured.real or row.measured.moduli))}]"
+    both = f"[{', '.join(map(rounded, row.measured.real or row.measured.moduli))}]"
     return both if row.measured.real else f"|z| {both}"
 
 
-def _rounded(x: float) -> str:
+def rounded(x: float) -> str:
     """Three digits; as many more as tell a number below 1 from 1."""
     if abs(x) < ZERO:
         return "0"

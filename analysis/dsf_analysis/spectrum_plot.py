@@ -31,6 +31,7 @@ COLUMNS = 3  # of small multiples
 WIDEST = 8.0  # |z| beyond which the window shows nothing
 BINS = 24  # bars of the strip on a length of 1
 STRIP = 0.3  # its height, of its width
+LARGEST_DOT = 10  # of the legend
 FEW = 200  # points that need no transparency
 
 
@@ -126,7 +127,10 @@ def _figure(pictures: list[Picture], path: str | Path | None) -> Figure:
         handles, labels = axes.get_legend_handles_labels()
         named = dict(zip(labels, handles, strict=True)) | named
     place: dict[str, Any] = dict(loc="outside lower center", ncols=min(2, columns), frameon=False, fontsize=8)
-    figure.legend(named.values(), named.keys(), markerscale=2, **place)
+    legend = figure.legend(named.values(), named.keys(), markerscale=2, **place)
+    for handle in legend.legend_handles:
+        if hasattr(handle, "set_markersize"):  # a set that is one point is a large dot already
+            handle.set_markersize(min(handle.get_markersize(), LARGEST_DOT))
     if path is not None:
         figure.savefig(path, dpi=160)
     return figure

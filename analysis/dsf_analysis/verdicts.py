@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
 
@@ -13,6 +15,10 @@ class Certificate(Protocol):
 
     def check(self, subject: Any) -> bool:
         """Does this evidence hold for the subject?"""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
         ...
 
 
@@ -33,8 +39,10 @@ class Verdict:
     """answer True, False or None (undecided), never a guess.
 
     theorem: what gives the answer.  hypotheses: name -> how it was checked.  regimes: the models of precision in which
-    it is proved.  layers: how many layers it speaks of.  certificate: weights that are run (True), bounds that are
-    recomputed (False).  `bool()` of an undecided verdict raises, because None is falsy and undecided is not "no".
+    it is proved.  layers: how many layers it speaks of.  certificate: weights that are run (True), words and sampled
+    transitions (False).  contested: what the literature says against it.  fix: the least change that would turn a "no"
+    into a "yes", looked for when it is asked for.  `bool()` of an undecided verdict raises, because None is falsy and
+    undecided is not "no".
     """
 
     question: str
@@ -45,7 +53,9 @@ class Verdict:
     regimes: tuple[str, ...] = ()
     layers: str = "any number of layers"
     certificate: Certificate | None = None
+    contested: str | None = None
     subject: Any = field(default=None, repr=False)
+    find_fix: Callable[[], str] | None = field(default=None, repr=False, compare=False)
 
     def check(self) -> bool:
         """Verifies the certificate again, independently of how it was found. ValueError where there is none."""
@@ -62,17 +72,26 @@ class Verdict:
     def word(self) -> str:
         return {True: "yes", False: "no", None: "undecided"}[self.answer]
 
+    @cached_property
+    def fix(self) -> str | None:
+        """The least change that would turn a "no" into a "yes"; None for other answers."""
+        return self.find_fix() if self.find_fix and self.answer is False else None
+
     def __repr__(self) -> str:
         lines = [f"{self.question} {self.word}: {self.because}"]
         if self.theorem:
             lines.append(f"  theorem     {self.theorem}")
         if self.answer is not None:
             lines.append(f"  proved for  {self.layers}; precision: {', '.join(self.regimes)}")
+        if self.contested:
+            lines.append(f"  contested   {self.contested}")
         lines += [f"  {name:11s} {how}" for name, how in self.hypotheses.items()]
+        if self.fix:
+            lines.append(f"  to change   {self.fix}")
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """The verdict as plain data, for JSON."""
+        """The verdict as plain data, for JSON; its certificate is saved apart (saved_verdicts.py)."""
         t = self.theorem
         theorem = t and {"cite": t.cite, "statement": t.statement, "own": t.own}
         return {
@@ -83,4 +102,6 @@ class Verdict:
             "hypotheses": self.hypotheses,
             "regimes": list(self.regimes),
             "layers": self.layers,
+            "contested": self.contested,
+            "fix": self.fix,
         }

@@ -42,14 +42,8 @@ class Automaton:
         delta = np.array([[reached[q] for q in table[old]] for old in reached], dtype=np.int64)
         delta = delta.reshape(len(reached), len(letters))
         accepts = set(accepting)
-        block = np.array([old in accepts for old in reached], dtype=np.int64)
-        count = 0
-        while True:
-            _, block = np.unique(np.column_stack([block, block[delta]]), axis=0, return_inverse=True)
-            block = block.reshape(-1)
-            if block.max(initial=0) + 1 == count:
-                break
-            count = int(block.max(initial=0)) + 1
+        block = _refined(delta, np.array([old in accepts for old in reached], dtype=np.int64))[-1]
+        count = int(block.max()) + 1
         first = {int(b): q for q, b in reversed(list(enumerate(block)))}
         merged = [[int(block[delta[first[b], a]]) for a in range(len(letters))] for b in range(count)]
         order = _breadth_first(merged, int(block[0]))
@@ -115,20 +109,26 @@ class Automaton:
                     queue.append(r)
         return found
 
+    @cached_property
+    def _told_apart(self) -> list[np.ndarray]:
+        """By words of up to 0, 1, 2 ... letters: states of equal numbers are not told apart, [states] each."""
+        return _refined(self.maps.T, np.isin(np.arange(self.size), list(self.accepting)).astype(np.int64))
+
     def separator(self, p: int, q: int) -> Word | None:
         """A shortest word that is accepted from one of the two states only."""
-        seen: dict[tuple[int, int], Word] = {(p, q): ()}
-        queue = deque([(p, q)])
-        while queue:
-            pair = queue.popleft()
-            if (pair[0] in self.accepting) != (pair[1] in self.accepting):
-                return seen[pair]
-            for a in range(len(self.letters)):
-                after = self.table[pair[0]][a], self.table[pair[1]][a]
-                if after not in seen:
-                    seen[after] = (*seen[pair], a)
-                    queue.append(after)
-        return None
+        steps = next((t for t, block in enumerate(self._told_apart) if block[p] != block[q]), None)
+        if steps is None:
+            return None
+        word = []
+        for block in reversed(self._told_apart[:steps]):
+            a = int(np.argmax(block[self.maps[:, p]] != block[self.maps[:, q]]))
+            word.append(a)
+            p, q = self.table[p][a], self.table[q][a]
+        return tuple(word)
+
+    def tells_apart(self, states: Sequence[int]) -> bool:
+        """Are the states pairwise different: is some word accepted from one of each two only?"""
+        return len(np.unique(self._told_apart[-1][list(states)])) == len(states)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -138,6 +138,18 @@ class Automaton:
             **{"states": states, "alphabet": list(self.letters), "transitions": rows},
             **{"initial": str(self.initial), "accepting": [str(q) for q in sorted(self.accepting)]},
         }
+
+
+def _refined(delta: np.ndarray, block: np.ndarray) -> list[np.ndarray]:
+    """Moore's refinement of blocks of states, delta [states, letters]: after 0, 1, 2 ... letters, until stable."""
+    history = [np.unique(block, return_inverse=True)[1]]
+    while True:
+        block = history[-1]
+        rows = np.column_stack([block, block[delta]]).astype(np.int32)
+        finer = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+        if finer.max() == block.max():
+            return history
+        history.append(finer)
 
 
 def _breadth_first(table: Sequence[Sequence[int]], start: int) -> dict[int, int]:

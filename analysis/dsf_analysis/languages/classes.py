@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from sympy.combinatorics import Permutation
 
-from .automaton import Automaton, TooLarge
-from .groups import LARGEST, derived_length, exponent, group_of, sign_length
+from .automaton import Automaton, Word
+from .groups import Group
 from .monoid import MOST, Monoid, transition_monoid
 
 
@@ -19,33 +19,36 @@ from .monoid import MOST, Monoid, transition_monoid
 class Subgroup:
     """A maximal subgroup of the monoid: it permutes `points`, the states of the image of an idempotent."""
 
-    group: Any
+    group: Group
     points: tuple[int, ...]
-    words: tuple[tuple[int, ...], ...]  # words that generate it
+    words: tuple[Word, ...]  # words that generate it
+    exponent: int  # the least common multiple of the orders of its elements
 
-    @cached_property
+    @property
     def order(self) -> int:
-        return int(self.group.order())
+        return self.group.order
 
-    @cached_property
-    def solvable(self) -> bool:
-        return bool(self.group.is_solvable)
-
-    @cached_property
-    def derived_length(self) -> float:
-        return derived_length(self.group)
-
-    @cached_property
-    def sign_length(self) -> float:
-        return sign_length(self.group)
-
-    @cached_property
-    def exponent(self) -> int:
-        return exponent(self.group)
-
-    @cached_property
+    @property
     def abelian(self) -> bool:
-        return bool(self.group.is_abelian)
+        return self.group.abelian
+
+    @property
+    def solvable(self) -> bool:
+        return self.group.solvable
+
+    @property
+    def derived_length(self) -> float:
+        return self.group.derived_length
+
+    @property
+    def sign_length(self) -> float:
+        return self.group.sign_length
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON; a length that is oo is None."""
+        row = {key: getattr(self, key) for key in ("order", "exponent", "abelian", "solvable")}
+        lengths = {"derived_length": _finite(self.derived_length), "sign_length": _finite(self.sign_length)}
+        return row | lengths | {"two_group": math.isfinite(self.sign_length)}
 
 
 @dataclass(frozen=True)
@@ -82,46 +85,46 @@ class Algebra:
         return len(np.unique(self.monoid.j_classes)) == self.size
 
     @cached_property
-    def stable(self) -> tuple[int, np.ndarray]:
-        """(s, elements of words of length s) where words of lengths s and 2 s make the same elements."""
-        mask = np.zeros(self.size, dtype=bool)
-        mask[0] = True
-        seen, history = {mask.tobytes(): 0}, [mask]
-        while True:
-            after = np.zeros_like(mask)
-            after[self.monoid.right[mask].reshape(-1)] = True
-            mask, t = after, len(history)
-            if (start := seen.get(mask.tobytes())) is not None:
-                period = t - start
-                s = period * max(1, math.ceil(start / period))
-                return s, np.flatnonzero(history[start + (s - start) % period])
-            if t * self.size > 200_000_000:
-                raise TooLarge("the lengths of words take too long to come back")
-            seen[mask.tobytes()] = t
-            history.append(mask)
+    def _groups(self) -> tuple[np.ndarray, ...]:
+        """The elements of one group of each regular J-class where it is not trivial; its idempotent comes first."""
+        m = self.monoid
+        _, h_class = np.unique(m.r_classes * np.int64(self.size) + m.l_classes, return_inverse=True)
+        members = _members(h_class.reshape(-1))
+        chosen = [e for e in m.idempotents.tolist() if len(members(e)) > 1]
+        one_each = np.unique(m.j_classes[chosen], return_index=True)[1]
+        return tuple(
+            np.concatenate([[e], g[g != e]]) for e in np.array(chosen)[one_each].tolist() for g in [members(e)]
+        )
 
     @cached_property
     def quasi_aperiodic(self) -> bool:
-        """Do groups live in lengths only? Then the language is in AC0 (Barrington, Compton, Straubing, Therien)."""
-        return self.aperiodic or bool((self.monoid.periods[self.stable[1]] == 1).all())
+        """Do groups live in lengths only? Then the language is in AC0 (Barrington, Compton, Straubing, Therien).
+
+        From an idempotent e, words lead on within its R-class; those back to e have lengths with a greatest common
+        divisor d. An element g of its group is made by a word as long as one that makes e iff words from e to g have
+        lengths that d divides, for longer ones of every such length exist. Then no length tells g from e.
+        """
+        if self.aperiodic:
+            return True
+        m, level, members = self.monoid, np.full(self.size, -1), _members(self.monoid.r_classes)
+        for e, *others in self._groups:
+            level[e], depth, frontier = 0, 0, np.array([e])
+            while len(frontier):
+                depth += 1
+                after = np.unique(m.right[frontier])
+                frontier = after[(m.r_classes[after] == m.r_classes[e]) & (level[after] < 0)]
+                level[frontier] = depth
+            inside = members(e)
+            onward = m.right[inside]
+            around = (level[inside][:, None] + 1 - level[onward])[m.r_classes[onward] == m.r_classes[e]]
+            if (level[others] % np.gcd.reduce(np.abs(around)) == 0).any():
+                return False
+        return True
 
     @cached_property
     def subgroups(self) -> tuple[Subgroup, ...]:
         """One maximal subgroup of each regular J-class where it is not trivial."""
-        m, found = self.monoid, []
-        if self.aperiodic:
-            return ()
-        seen = set()
-        for e in m.idempotents[np.argsort(m.maps[m.idempotents].max(1), kind="stable")].tolist():
-            if m.j_classes[e] in seen:
-                continue
-            seen.add(m.j_classes[e])
-            members = np.flatnonzero((m.r_classes == m.r_classes[e]) & (m.l_classes == m.l_classes[e]))
-            if len(members) == 1:
-                continue
-            if len(members) > LARGEST:
-                raise TooLarge(f"a subgroup has over {LARGEST:,} elements")
-            found.append(_subgroup(m, e, members))
+        found = [] if self.aperiodic else [_subgroup(self.monoid, members) for members in self._groups]
         return tuple(sorted(found, key=lambda g: -g.order))
 
     @property
@@ -153,14 +156,15 @@ class Algebra:
         """Plain data, for JSON."""
         keys = ("size", "group", "aperiodic", "r_trivial", "l_trivial", "j_trivial", "quasi_aperiodic", "solvable")
         row = {key: getattr(self, key) for key in keys}
-        row["derived_length"] = int(self.derived_length) if math.isfinite(self.derived_length) else None
+        row["derived_length"], row["sign_length"] = _finite(self.derived_length), _finite(self.sign_length)
         row["two_groups"] = math.isfinite(self.sign_length)
         row["exponents"], row["circuit_class"] = list(self.exponents), self.circuit_class
-        row["subgroups"] = [
-            {"order": g.order, "abelian": g.abelian, "solvable": g.solvable, "exponent": g.exponent}
-            for g in self.subgroups
-        ]
+        row["subgroups"] = [g.to_dict() for g in self.subgroups]
         return row
+
+
+def _finite(length: float) -> int | None:
+    return int(length) if math.isfinite(length) else None
 
 
 def algebra_of(automaton: Automaton, most: int = MOST) -> Algebra:
@@ -168,21 +172,24 @@ def algebra_of(automaton: Automaton, most: int = MOST) -> Algebra:
     return Algebra(automaton, transition_monoid(automaton, most))
 
 
-def _subgroup(m: Monoid, e: int, members: np.ndarray) -> Subgroup:
-    """The group H-class of the idempotent e, as permutations of its image; a few words that generate it."""
-    points = np.unique(m.maps[e])
-    place = np.zeros(m.maps.shape[1], dtype=np.int64)
-    place[points] = np.arange(len(points))
-    permutations = place[m.maps[members][:, points]]
-    rng, words, chosen = np.random.default_rng(0), [], []
-    group: Any = None
-    for i in rng.permutation(len(members)).tolist():
-        p = tuple(permutations[i].tolist())
-        if p == tuple(range(len(points))) or (group is not None and group.contains(Permutation(list(p)))):
-            continue
-        chosen.append(p)
-        words.append(m.word(int(members[i])))
-        group = group_of(chosen)
-        if group.order() == len(members):
-            break
-    return Subgroup(group, tuple(points.tolist()), tuple(words))
+def _members(classes: np.ndarray) -> Callable[[int], np.ndarray]:
+    """A function that gives, of an element, those of its class, in their order."""
+    order = np.argsort(classes, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(classes))])
+    return lambda i: order[starts[classes[i]] : starts[classes[i] + 1]]
+
+
+def _subgroup(m: Monoid, members: np.ndarray) -> Subgroup:
+    """The group H-class of an idempotent, which comes first, multiplied along the words of its elements."""
+    order = np.argsort(members)
+
+    def times(j: int) -> np.ndarray:
+        at = members
+        for a in m.word(int(members[j])):
+            at = m.right[at, a]
+        return order[np.searchsorted(members, at, sorter=order)]
+
+    group = Group(len(members), times)
+    words = tuple(m.word(int(members[j])) for j in group.generators)
+    exponent = int(np.lcm.reduce(m.periods[members]))
+    return Subgroup(group, tuple(np.unique(m.maps[members[0]]).tolist()), words, exponent)

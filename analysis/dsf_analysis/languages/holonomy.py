@@ -10,10 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
+
+import networkx as nx
+import numpy as np
 
 from .automaton import Automaton, TooLarge
 
-MOST_SETS = 2_000
+MOST_SETS = 2_000  # of states, that words make
+MOST_STEPS = 600_000  # of letters on states of sets, and on coordinates
 Map = tuple[int, ...]
 Action = tuple[str, tuple[int, ...]]  # ("permute", images of 0..w-1) | ("reset", (target,))
 
@@ -52,7 +57,14 @@ class Cascade:
 
     def width(self, level: int) -> int:
         """How many states the component of a level has."""
-        return max((len(t) for R, t in self.tiles.items() if self.heights[R] == level), default=1)
+        return self._widths.get(level, 1)
+
+    @cached_property
+    def _widths(self) -> dict[int, int]:
+        found: dict[int, int] = {}
+        for R, tiles in self.tiles.items():
+            found[self.heights[R]] = max(found.get(self.heights[R], 1), len(tiles))
+        return found
 
     def encode(self, q: int) -> tuple[int, ...]:
         """The coordinates of a state, the highest level first."""
@@ -75,43 +87,96 @@ class Cascade:
         return q
 
     def _tile(self, P: frozenset[int], c: int) -> frozenset[int]:
-        return image(self.tiles[self.representative[P]][c], self.into[P])
+        if P not in self._parts:
+            self._parts[P] = [image(tile, self.into[P]) for tile in self.tiles[self.representative[P]]]
+        return self._parts[P][c]
+
+    @cached_property
+    def _parts(self) -> dict[frozenset[int], list[frozenset[int]]]:
+        return {}
 
     def action(self, level: int, above: tuple[int, ...], letter: int) -> Action:
         """What a letter does to the component of a level, given the OLD coordinates above it."""
-        old, new, f = self._all, self._all, self.letters[letter]
+        old = new = self._all
         for at, c in zip(range(self.height, level, -1), above, strict=True):
-            kind, what = self._action(at, old, new, f)
-            after = what[0] if kind == "reset" else what[c]
-            old = self._tile(old, c) if self.heights[old] == at else old
-            new = self._tile(new, after) if self.heights[new] == at else new
-        return self._action(level, old, new, f)
+            _, old, new = self._stepped(at, old, new, c, letter)
+        return self._action(level, old, new, letter)
 
-    def _action(self, level: int, old: frozenset[int], new: frozenset[int], f: Map) -> Action:
+    def _stepped(
+        self, level: int, old: frozenset[int], new: frozenset[int], c: int, letter: int
+    ) -> tuple[int, frozenset[int], frozenset[int]]:
+        """The coordinate of a level after a letter, and the present sets below the level, before and after it."""
+        kind, what = self._action(level, old, new, letter)
+        after = what[0] if kind == "reset" else what[c]
+        old = self._tile(old, c) if self.heights[old] == level else old
+        return after, old, self._tile(new, after) if self.heights[new] == level else new
+
+    def _action(self, level: int, old: frozenset[int], new: frozenset[int], letter: int) -> Action:
         if self.heights[new] < level:  # the coordinate is not used: it holds
             return "permute", tuple(range(self.width(level)))
+        if (old, new, letter) not in self._actions:
+            self._actions[old, new, letter] = self._acted(level, old, new, self.letters[letter])
+        return self._actions[old, new, letter]
+
+    def _acted(self, level: int, old: frozenset[int], new: frozenset[int], f: Map) -> Action:
         tiles, moved = self.tiles[self.representative[new]], image(old, f)
         if moved == new:
-            images = list(range(self.width(level)))
-            for i, tile in enumerate(self.tiles[self.representative[old]]):
-                images[i] = tiles.index(image(image(image(tile, self.into[old]), f), self.back[new]))
+            number, images = {tile: i for i, tile in enumerate(tiles)}, list(range(self.width(level)))
+            for i in range(len(self.tiles[self.representative[old]])):
+                images[i] = number[image(image(self._tile(old, i), f), self.back[new])]
             return "permute", tuple(images)
         home = image(moved, self.back[new])
         return "reset", (next(i for i, tile in enumerate(tiles) if home <= tile),)
 
     @cached_property
+    def _actions(self) -> dict[tuple[frozenset[int], frozenset[int], int], Action]:
+        return {}
+
+    def kind(self, level: int) -> str:
+        """What its component does: "holds", "resets", "permutes" or "permutes and resets"."""
+        actions = self.actions(level).values()
+        resets = any(kind == "reset" for kind, _ in actions)
+        permutes = any(kind == "permute" and what != tuple(range(len(what))) for kind, what in actions)
+        return " and ".join(["permutes"] * permutes + ["resets"] * resets) or "holds"
+
+    @cached_property
     def aperiodic(self) -> bool:
         """Do all levels only hold and reset?"""
-        return all(
-            kind == "reset" or what == tuple(range(len(what)))
-            for level in range(1, self.height + 1)
-            for kind, what in self.actions(level).values()
-        )
+        return all("permutes" not in self.kind(level) for level in range(1, self.height + 1))
+
+    def step(self, coordinates: tuple[int, ...], letter: int) -> tuple[int, ...]:
+        """The coordinates after a letter: those of the state after it (tiles overlap, so a state has several)."""
+        old = new = self._all
+        found = []
+        for level, c in zip(range(self.height, 0, -1), coordinates, strict=True):
+            after, old, new = self._stepped(level, old, new, c, letter)
+            found.append(after)
+        return tuple(found)
+
+    @cached_property
+    def reachable(self) -> tuple[tuple[int, ...], ...]:
+        """All coordinates that words reach from those of the initial state. TooLarge beyond a cap on steps to them."""
+        found = dict.fromkeys([self.encode(self.automaton.initial)])
+        queue = list(found)
+        for c in queue:
+            for a in range(len(self.letters)):
+                after = self.step(c, a)
+                if after not in found:
+                    found[after] = None
+                    queue.append(after)
+            if len(found) * len(self.letters) * max(1, self.height) > MOST_STEPS:
+                raise TooLarge(f"its coordinates take over {MOST_STEPS:,} steps: the cascade is not computed")
+        return tuple(found)
 
     def actions(self, level: int) -> dict[tuple[tuple[int, ...], int], Action]:
-        """The action for every (old coordinates above, letter) that some state has."""
-        above = {self.encode(q)[: self.height - level] for q in range(self.automaton.size)}
-        return {(c, a): self.action(level, c, a) for c in sorted(above) for a in range(len(self.automaton.letters))}
+        """The action for every (old coordinates above, letter) that comes up."""
+        above = dict.fromkeys(c[: self.height - level] for c in self.reachable)
+        return {(c, a): self.action(level, c, a) for c in above for a in range(len(self.letters))}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON: the levels, the highest first."""
+        levels = [{"level": n, "width": self.width(n), "kind": self.kind(n)} for n in range(self.height, 0, -1)]
+        return {"height": self.height, "levels": levels, "aperiodic": self.aperiodic}
 
 
 def cascade_of(automaton: Automaton) -> Cascade:
@@ -119,63 +184,87 @@ def cascade_of(automaton: Automaton) -> Cascade:
 
     >>> from .named import named
     >>> cascade = cascade_of(named("flip-flop"))
-    >>> cascade.height, cascade.width(1), cascade.aperiodic
-    (1, 2, True)
+    >>> cascade.height, cascade.width(1), cascade.kind(1)
+    (1, 2, 'resets')
     """
-    n, letters = automaton.size, [tuple(row) for row in automaton.maps.tolist()]
-    everything = frozenset(range(n))
-    sets = set(_reach(everything, letters, n)) | {frozenset([q]) for q in range(n)}
-    reach = {P: _reach(P, letters, n) for P in sets}
-    representative: dict[frozenset[int], frozenset[int]] = {}
-    classes: list[frozenset[int]] = []
-    for P in sorted(sets, key=lambda P: (len(P), sorted(P))):
-        home = next((R for R in classes if len(R) == len(P) and P in reach[R] and R in reach[P]), None)
-        if home is None:
-            classes.append(home := P)
-        representative[P] = home
-    heights = _heights(classes, reach)
-    into, back = {}, {}
-    for P in sets:
-        R = representative[P]
-        f, inverse = reach[R][P], reach[P][R]
-        step = then(f, inverse)
-        power = tuple(range(n))
-        while any(then(then(f, inverse), power)[q] != q for q in R):  # a permutation of R: some power undoes it
-            power = then(power, step)
-        into[P], back[P] = f, then(inverse, power)
-    tiles = {}
-    for R in classes:
+    n, letters = automaton.size, [tuple(row) for row in dict.fromkeys(map(tuple, automaton.maps.tolist()))]
+    sets, images = _sets(n, letters)
+    number = {P: i for i, P in enumerate(sets)}
+    sizes = np.array([len(P) for P in sets])
+    member = np.zeros((len(sets), n), dtype=np.float32)
+    for i, P in enumerate(sets):
+        member[i, list(P)] = 1
+    inside = (member @ member.T == sizes[:, None]) & (sizes[:, None] < sizes)  # [i, j]: is set i a part of set j
+    classes = _classes(images, sizes)
+    heights, representative, into, back = np.zeros(len(sets), dtype=np.int64), {}, {}, {}
+    tiles: dict[frozenset[int], tuple[frozenset[int], ...]] = {}
+    for members in classes:
+        R = min((sets[i] for i in members), key=sorted)
+        lower = heights[inside[:, members].any(1)].max(initial=0)
+        beyond = max((int(heights[j]) for i in members for j in images[i]), default=0)  # members have 0 as yet
+        heights[members] = 1 + max(lower, beyond) if len(R) > 1 else 0
+        for P, f in _onto(number[R], images, set(members), sets, letters).items():
+            inverse = list(range(n))
+            for q in R:
+                inverse[f[q]] = q
+            representative[P], into[P], back[P] = R, f, tuple(inverse)  # f permutes R onto P: a word undoes it
         if len(R) > 1:
-            smaller = [X for X in sets if X < R]
-            largest = [X for X in smaller if not any(X < Y for Y in smaller)]
-            tiles[R] = tuple(sorted(largest, key=sorted))
-    return Cascade(automaton, representative, {P: heights[representative[P]] for P in sets}, into, back, tiles)
+            tiles[R] = _largest(sets, inside, inside[:, number[R]], sizes)
+    return Cascade(automaton, representative, {P: int(heights[i]) for i, P in enumerate(sets)}, into, back, tiles)
 
 
-def _reach(P: frozenset[int], letters: list[Map], n: int) -> dict[frozenset[int], Map]:
-    found: dict[frozenset[int], Map] = {P: tuple(range(n))}
-    queue = [P]
-    for X in queue:
+def _sets(n: int, letters: list[Map]) -> tuple[list[frozenset[int]], list[list[int]]]:
+    """The images of all states under words, and the single states; images[i][a]: the number of set i after letter a."""
+    found = dict.fromkeys([frozenset(range(n)), *(frozenset([q]) for q in range(n))])
+    number, sets, images, work = {P: i for i, P in enumerate(found)}, list(found), [], 0
+    for P in sets:
+        row = []
+        work += len(P) * len(letters)
         for f in letters:
-            Y = image(X, f)
-            if Y not in found:
-                found[Y] = then(found[X], f)
-                queue.append(Y)
-                if len(found) > MOST_SETS:
-                    raise TooLarge(f"words make over {MOST_SETS:,} sets of states: the cascade is not computed")
-    return found
+            Q = image(P, f)
+            if Q not in number:
+                number[Q] = len(sets)
+                sets.append(Q)
+            row.append(number[Q])
+        images.append(row)
+        if len(sets) > MOST_SETS:
+            raise TooLarge(f"words make over {MOST_SETS:,} sets of states: the cascade is not computed")
+        if work > MOST_STEPS:
+            raise TooLarge(f"its sets of states take over {MOST_STEPS:,} steps: the cascade is not computed")
+    return sets, images
 
 
-def _heights(classes: list[frozenset[int]], reach: dict) -> dict[frozenset[int], int]:
-    below = {R: [X for X in classes if X != R and any(X <= Y for Y in reach[R])] for R in classes}
-    heights: dict[frozenset[int], int] = {}
+def _classes(images: list[list[int]], sizes: np.ndarray) -> list[list[int]]:
+    """Sets that words lead to each other, and those first that lie lower."""
+    graph = nx.DiGraph()
+    graph.add_nodes_from(range(len(images)))
+    graph.add_edges_from((i, j) for i, row in enumerate(images) for j in set(row) if sizes[i] == sizes[j])
+    classes = nx.condensation(graph)
+    lowest_first = [sorted(classes.nodes[c]["members"]) for c in nx.topological_sort(classes)][::-1]
+    return sorted(lowest_first, key=lambda members: sizes[members[0]])
 
-    def height(R: frozenset[int]) -> int:
-        if R not in heights:
-            strictly = [X for X in below[R] if R not in below[X]]
-            heights[R] = 0 if len(R) == 1 else 1 + max(map(height, strictly), default=0)
-        return heights[R]
 
-    for R in classes:
-        height(R)
-    return heights
+def _onto(
+    start: int, images: list[list[int]], members: set[int], sets: list[frozenset[int]], letters: list[Map]
+) -> dict[frozenset[int], Map]:
+    """A word's map from one set of a class onto each of them."""
+    found: dict[int, Map] = {start: tuple(range(len(letters[0]) if letters else 1))}
+    queue = [start]
+    for i in queue:
+        for f, j in zip(letters, images[i], strict=True):
+            if j in members and j not in found:
+                found[j] = then(found[i], f)
+                queue.append(j)
+    return {sets[i]: f for i, f in found.items()}
+
+
+def _largest(
+    sets: list[frozenset[int]], inside: np.ndarray, left: np.ndarray, sizes: np.ndarray
+) -> tuple[frozenset[int], ...]:
+    """Of the sets that are left, those that lie in no other of them."""
+    left, found = left.copy(), []
+    for i in np.flatnonzero(left)[np.argsort(-sizes[left], kind="stable")].tolist():
+        if left[i]:
+            found.append(sets[i])
+            left &= ~inside[:, i]
+    return tuple(sorted(found, key=sorted))

@@ -13,6 +13,9 @@ from .automaton import Automaton, TooLarge, Word
 
 MOST = 200_000  # elements
 MOST_BYTES = 1_000_000_000  # of the table of maps and the two Cayley graphs
+MOST_PRODUCTS = 4_000_000  # elements times letters, each a map that is looked up
+MOST_LOOKED_UP = 2_100_000_000  # bytes of them
+CHUNK = 500_000  # entries of maps that are looked at together
 
 
 @dataclass(frozen=True)
@@ -61,23 +64,28 @@ class Monoid:
 
     @cached_property
     def periods(self) -> np.ndarray:
-        """periods[i]: the least p with i^(k+p) = i^k for large k, [N]."""
-        limit = self.maps
-        for _ in range(max(1, self.maps.shape[1] - 1).bit_length()):  # f^(2^m), 2^m >= states: on its cycles
-            limit = np.take_along_axis(limit, limit, 1)
-        periods = np.zeros(self.size, dtype=np.int64)
-        open_ones, p, power = np.arange(self.size), 0, limit
-        while len(open_ones):
-            p += 1
-            power = np.take_along_axis(self.maps[open_ones], power, 1)
-            back = (power == limit[open_ones]).all(1)
-            periods[open_ones[back]] = p
-            open_ones, power = open_ones[~back], power[~back]
-        return periods
+        """periods[i]: the least p with i^(k+p) = i^k for large k, [N]: it is the lcm of the lengths of i's cycles."""
+        n = self.maps.shape[1]
+        step = max(1, CHUNK // n)
+        return np.concatenate([_periods(self.maps[i : i + step]) for i in range(0, self.size, step)])
 
     @cached_property
     def idempotents(self) -> np.ndarray:
         return np.flatnonzero((np.take_along_axis(self.maps, self.maps, 1) == self.maps).all(1))
+
+
+def _periods(maps: np.ndarray) -> np.ndarray:
+    count, n = maps.shape
+    power, least = maps, np.broadcast_to(np.arange(n), maps.shape)  # least: of the states that follow each
+    for _ in range(n.bit_length()):
+        least = np.minimum(least, np.take_along_axis(least, power.astype(np.int64), 1))
+        power = np.take_along_axis(power, power, 1)
+    rows = np.arange(count)[:, None]
+    on_cycle = np.zeros(maps.shape, dtype=bool)
+    on_cycle[rows, power] = True
+    lengths = np.zeros(maps.shape, dtype=np.int64)
+    np.add.at(lengths, (np.broadcast_to(rows, maps.shape)[on_cycle], least[on_cycle]), 1)
+    return np.lcm.reduce(np.maximum(lengths, 1), axis=1)
 
 
 def transition_monoid(automaton: Automaton, most: int = MOST) -> Monoid:
@@ -91,33 +99,32 @@ def transition_monoid(automaton: Automaton, most: int = MOST) -> Monoid:
     k, n = letters.shape
     kind = np.uint8 if n <= 256 else np.uint16 if n <= 65536 else np.int64
     letters = letters.astype(kind)
-    most = min(most, MOST_BYTES // (4 * n * np.dtype(kind).itemsize + 16 * max(k, 1)))
-    identity = np.arange(n, dtype=kind)
-    number = {identity.tobytes(): 0}
-    layers, parents, last = [identity[None]], [np.zeros(1, np.int64)], [np.full(1, -1)]
-    start, frontier = 0, identity[None]
+    size, k = n * np.dtype(kind).itemsize, max(k, 1)
+    most = min(most, MOST_BYTES // (4 * size + 16 * k), MOST_PRODUCTS // k, MOST_LOOKED_UP // (k * size))
+    frontier = np.arange(n, dtype=kind)[None]
+    number = {frontier.tobytes(): 0}
+    layers, parents, last = [frontier], [np.zeros(1, np.int64)], [np.full(1, -1)]
+    rights, start = [], 0
     while len(frontier):
         fresh, origins, by = [], [], []
+        right = np.empty((len(frontier), k), np.int64)
         for a in range(k):
-            products = letters[a][frontier]
-            for i, row in enumerate(products):
-                key = row.tobytes()
-                if key not in number:
-                    number[key] = len(number)
+            for i, row in enumerate(letters[a][frontier]):
+                j = right[i, a] = number.setdefault(row.tobytes(), len(number))
+                if j == start + len(frontier) + len(fresh):
                     fresh.append(row)
                     origins.append(start + i)
                     by.append(a)
             if len(number) > most:
-                raise TooLarge(f"the monoid has over {most:,} elements")
+                raise TooLarge(f"monoid over {most:,} elements")
+        rights.append(right)
         start += len(frontier)
         frontier = np.array(fresh, dtype=kind).reshape(-1, n)
-        if len(frontier):
-            layers.append(frontier)
-            parents.append(np.array(origins))
-            last.append(np.array(by))
-    maps = np.concatenate(layers)
-    right, left = np.empty((len(maps), k), np.int64), np.empty((len(maps), k), np.int64)
-    for a in range(k):
-        right[:, a] = [number[row.tobytes()] for row in letters[a][maps]]
-        left[:, a] = [number[row.tobytes()] for row in np.ascontiguousarray(maps[:, letters[a]])]
-    return Monoid(maps, right, left, np.concatenate(parents), np.concatenate(last))
+        layers.append(frontier)
+        parents.append(np.array(origins, np.int64))
+        last.append(np.array(by, np.int64))
+    right = np.concatenate(rights)
+    left = right[:1].copy()
+    for parent, letter in zip(parents[1:], last[1:], strict=True):  # a (i b) = (a i) b
+        left = np.concatenate([left, right[left[parent], letter[:, None]]])
+    return Monoid(np.concatenate(layers), right, left, np.concatenate(parents), np.concatenate(last))

@@ -13,6 +13,7 @@ from sympy.combinatorics.named_groups import AlternatingGroup, DihedralGroup, Sy
 from .automaton import Automaton, TooLarge
 
 LARGEST_GROUP = 5_040
+LARGEST_MODULUS = 20  # of arithmetic: states grow with its square
 NAMES = (
     *("parity", "mod M", "cyclic M", "ones mod M", "length mod M", "flip-flop", "even pairs", "contains a"),
     *("dyck-1 depth H", "S3", "S4", "S5", "A4", "A5", "D_M", "Q8", "C_M"),
@@ -30,7 +31,7 @@ def named(name: str) -> Automaton | None:
     for pattern, make in _MAKERS:
         found = re.fullmatch(pattern, text)
         if found:
-            return make(*(int(x) for x in found.groups() if x is not None))
+            return make(*(int(x[:9]) for x in found.groups() if x is not None))  # nothing is built so far up
     return None
 
 
@@ -39,13 +40,12 @@ def word_problem(group: Any, letters: Sequence[str] | None = None) -> Automaton:
 
     States are the elements of the group; the product of a word grows on the right. TooLarge beyond 5,040 elements.
     """
-    order = int(group.order())
-    if order > LARGEST_GROUP:
-        raise TooLarge(f"the group has {order:,} elements, and word problems are built up to {LARGEST_GROUP:,}")
     generators = [tuple(g.array_form) for g in group.generators if not g.is_Identity]
     identity = tuple(range(group.degree))
     moves = [identity, *generators]
-    names = list(letters or ["e", *"abcdfghijklmnopqrstuvwxyz"[: len(generators)]])
+    few = "abcdfghijklmnopqrstuvwxyz"
+    several = few if len(generators) <= len(few) else [f"g{i + 1}" for i in range(len(generators))]
+    names = list(letters or ["e", *several[: len(generators)]])
     if len(names) != len(moves):
         raise ValueError(f"{len(moves)} letters are needed: the identity and {len(generators)} generators")
     number, queue, rows = {identity: 0}, [identity], []
@@ -56,6 +56,8 @@ def word_problem(group: Any, letters: Sequence[str] | None = None) -> Automaton:
                 number[g] = len(number)
                 queue.append(g)
         rows.append([number[g] for g in after])
+        if len(number) > LARGEST_GROUP:
+            raise TooLarge(f"word problems are built of groups of up to {LARGEST_GROUP:,} elements, and this has more")
     return Automaton.minimal(names, rows, 0, {0})
 
 
@@ -129,7 +131,7 @@ def _alternating(n: int) -> Automaton:
 
 def _arithmetic(m: int) -> Automaton:
     """Sums and products of digits mod m without brackets, as in 2*2+1, that are 0."""
-    _at_least(m, 2)
+    _at_least(m, 2, LARGEST_MODULUS)
     digits, number = [str(d) for d in range(m)], {}
     start, sink = ("sign", 0, 1), ("sink", 0, 0)  # (what came last, sum of closed terms, open term)
     number[start], queue, rows = 0, [start], []
@@ -171,9 +173,9 @@ def random_aperiodic(seed: int = 0, states: int = 5, letters: int = 3) -> Automa
                 return found
 
 
-def _at_least(m: int, least: int) -> None:
-    if not least <= m <= 1000:
-        raise ValueError(f"a number from {least} to 1000 is needed, got {m}")
+def _at_least(m: int, least: int, most: int = 1000) -> None:
+    if not least <= m <= most:
+        raise ValueError(f"a number from {least} to {most} is needed, got {m}")
 
 
 _MAKERS: tuple[tuple[str, Callable[..., Automaton]], ...] = (

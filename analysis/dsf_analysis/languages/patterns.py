@@ -6,10 +6,15 @@ code with the search for it, which reads the monoid.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from .automaton import Automaton, Word
+
+LARGEST = 200_000  # elements of a group that a check goes through
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class Period:
 
     def check(self, automaton: Automaton) -> bool:
         """Runs k = 0 .. 4 states: is membership, from some k on, periodic with exactly this period > 1?"""
-        if not self.u or self.period < 2:
+        if not self.u or not 2 <= self.period <= automaton.size:
             return False
         q, bits = automaton.run(self.x), []
         for _ in range(3 * automaton.size + 3 * self.period):
@@ -49,28 +54,23 @@ class Permuting:
 
     def check(self, automaton: Automaton) -> bool:
         """Are these permutations of reachable, pairwise different states, whose group has a series of that length?"""
-        from sympy.combinatorics import Permutation, PermutationGroup
-
         points, place = self.points, {q: i for i, q in enumerate(self.points)}
         reachable = automaton.words_to()
         if len(place) != len(points) or any(q not in reachable for q in points) or not all(self.words):
             return False
-        if any(automaton.separator(points[0], q) is None for q in points[1:]):
+        if not automaton.tells_apart(points):
             return False
         images = [[place.get(automaton.run(w, q), -1) for q in points] for w in self.words]
         if not images or any(sorted(row) != list(range(len(points))) for row in images):
             return False
-        group: Any = PermutationGroup([Permutation(row) for row in images])
-        steps = 0
-        while group.order() > 1:
-            if self.series == "derived":
-                smaller = group.derived_subgroup()
-            else:  # all squares of a random product set, closed: independent of groups.py
-                smaller = PermutationGroup([g * g for g in group.elements])
-            if smaller.order() == group.order():
+        group = [np.array(row, dtype=np.uint16 if len(points) <= 65_536 else np.int64) for row in images]
+        order, steps = len(_products(group)), 0
+        while 1 < order <= LARGEST:
+            group = _normal(_commutators(group) + ([g[g] for g in group] if self.series == "sign" else []), group)
+            if (below := len(_products(group))) == order:
                 return self.length is None
-            group, steps = smaller, steps + 1
-        return self.length == steps
+            order, steps = below, steps + 1
+        return order == 1 and self.length == steps
 
     def said(self, a: Automaton) -> str:
         words = ", ".join(map(a.text, self.words))
@@ -79,12 +79,43 @@ class Permuting:
         return f"the words {words} permute {len(self.points)} states, and the {kind} of that group {ends}"
 
 
+def _products(group: list[np.ndarray]) -> set[bytes]:
+    """All products of some permutations, the identity among them; it stops where they are too many."""
+    one = np.arange(len(group[0]), dtype=group[0].dtype)
+    found, queue = {one.tobytes()}, [one]
+    for f in queue:
+        for g in group:
+            h = g[f]
+            if (key := h.tobytes()) not in found:
+                found.add(key)
+                queue.append(h)
+        if len(found) > LARGEST:
+            break
+    return found
+
+
+def _commutators(group: list[np.ndarray]) -> list[np.ndarray]:
+    return [f[g][np.argsort(g[f])] for f in group for g in group]
+
+
+def _normal(some: list[np.ndarray], group: list[np.ndarray]) -> list[np.ndarray]:
+    """Some permutations and their conjugates, as many as it takes to generate a normal subgroup of <group>."""
+    chosen, inside, queue = [some[0]], _products(some[:1]), list(some)
+    for f in queue:
+        if f.tobytes() not in inside:
+            chosen.append(f)
+            inside = _products(chosen)
+            queue += [g[f][np.argsort(g)] for g in group]
+    return chosen
+
+
 @dataclass(frozen=True)
 class Clash:
     """For every k >= 1, exactly one of x1 u^k w1 v and x2 u^k w2 v is accepted, though they differ far from the end.
 
     kind "memory": w1, w2 are empty. "window": moreover |x1| = |x2|, and no word leaves the component of states that
-    both reach. "average": x1 = x2, w1 is empty, w2 begins u, and v is not empty.
+    both reach, where they are already when x1 and x2 part (an early letter can be remembered). "average": x1 = x2, w1
+    is empty, w2 begins u, and v is not empty.
     """
 
     kind: str
@@ -110,8 +141,10 @@ class Clash:
             return False
         if self.kind == "window":
             from_p = automaton.words_to(p)
-            final = all(p in automaton.words_to(r) for r in from_p)
-            return len(self.x1) == len(self.x2) and q in from_p and final
+            final = len(_leading_to(p, automaton, from_p)) == len(from_p)
+            same = next((i for i, (a, b) in enumerate(zip(self.x1, self.x2, strict=False)) if a != b), 0)
+            inside = automaton.run(self.x1[:same]) in from_p
+            return len(self.x1) == len(self.x2) and q in from_p and final and inside
         return self.kind == "memory"
 
     def said(self, a: Automaton) -> str:
@@ -121,6 +154,19 @@ class Clash:
     @property
     def _sides(self) -> tuple[tuple[Word, Word], tuple[Word, Word]]:
         return (self.x1, self.w1), (self.x2, self.w2)
+
+
+def _leading_to(p: int, automaton: Automaton, states: Iterable[int]) -> set[int]:
+    before: dict[int, set[int]] = {}
+    for q in states:
+        for r in automaton.table[q]:
+            before.setdefault(r, set()).add(q)
+    found, queue = {p}, [p]
+    for r in queue:
+        fresh = before.get(r, set()) - found
+        found |= fresh
+        queue += fresh
+    return found
 
 
 Pattern = Period | Permuting | Clash

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,12 +15,14 @@ from dsf.extras import required
 
 from .automaton import Automaton, TooLarge
 from .classes import Algebra, algebra_of
+from .expressions import letters_of
 from .holonomy import Cascade, cascade_of
 from .named import NAMES, named, word_problem
 
-MOST_STATES = 2_000  # of a minimal automaton, and of the subsets on the way to it
-LONGEST = 2_000  # characters of a regular expression
-MOST_REPEATS = 200  # in one pair of braces
+MOST_STATES = 2_000  # of a given automaton, and of the subsets on the way to one
+MOST_TRANSITIONS = 400_000  # states times letters
+MOST_MOVES = 3_000_000  # of single states, on the way from subset to subset
+MOST_BYTES = 64_000_000  # of a file
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ class Language:
     def cascade(self) -> Cascade | None:
         """The holonomy cascade; None where it is over a cap, which `unknown` says."""
         try:
-            return cascade_of(self.automaton)
+            cascade = cascade_of(self.automaton)
+            _ = cascade.reachable
+            return cascade
         except TooLarge as why:
             self.unknown["cascade"] = str(why)
 
@@ -68,7 +71,8 @@ def language(x: Any) -> Language:
     if isinstance(x, Automaton):
         return Language("this automaton", Automaton.minimal(x.letters, x.table, x.initial, x.accepting))
     if isinstance(x, PermutationGroup):
-        return Language(f"the word problem of a group of order {x.order()}", word_problem(x))
+        automaton = word_problem(x)
+        return Language(f"the word problem of a group of order {automaton.size}", automaton)
     if isinstance(x, Mapping):
         return Language("this automaton", _of_mapping(x))
     if isinstance(x, Path):
@@ -80,7 +84,9 @@ def language(x: Any) -> Language:
         if x.endswith(".json"):
             return _of_file(Path(x))
         return Language(f"the regular expression {x}", _of_regex(x))
-    if hasattr(x, "initial_state") and hasattr(x, "transitions"):
+    if all(hasattr(x, name) for name in ("initial_state", "final_states", "transitions", "input_symbols")):
+        if hasattr(x, "stack_symbols") or hasattr(x, "tape_symbols"):
+            raise TypeError(f"a {type(x).__name__} has more than finitely many states: give a DFA or NFA")
         return Language("this automaton", _of_automata_lib(x))
     raise TypeError(
         f"a language is a name, a regular expression, a mapping, a group or an automaton, got {type(x).__name__}"
@@ -89,8 +95,10 @@ def language(x: Any) -> Language:
 
 def _of_file(path: Path) -> Language:
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise TooLarge(f"{path} has over {MOST_BYTES:,} bytes")
         row = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} holds no automaton in JSON: {error}") from None
     if not isinstance(row, Mapping):
         raise ValueError(f"{path} holds no automaton: an object with {', '.join(_KEYS)} is needed")
@@ -101,61 +109,88 @@ _KEYS = ("states", "alphabet", "transitions", "initial", "accepting")
 
 
 def _of_mapping(row: Mapping[str, Any]) -> Automaton:
+    """States and letters are compared as text: the keys of an object of JSON are."""
     missing = [key for key in _KEYS if key not in row]
     if missing:
         raise ValueError(f"an automaton has the entries {', '.join(_KEYS)}; missing: {', '.join(missing)}")
-    states, letters = list(row["states"]), list(row["alphabet"])
+    states, letters, accepting = (_texts(row[key], key) for key in ("states", "alphabet", "accepting"))
     number = {q: i for i, q in enumerate(states)}
     if len(number) != len(states) or len(set(letters)) != len(letters) or not letters:
         raise ValueError("states and letters are named once each, and there is at least one letter")
-    if len(states) > MOST_STATES:
-        raise TooLarge(f"the automaton has over {MOST_STATES:,} states")
+    _hold(len(states), len(letters), "the automaton has")
 
     def state(q: Any, where: str) -> int:
-        if not isinstance(q, (str, int)) or q not in number:
+        if not isinstance(q, (str, int)) or str(q) not in number:
             raise ValueError(f"{where} names {q!r}, which is none of the {len(states)} states")
-        return number[q]
+        return number[str(q)]
 
-    rows = []
+    rows_of, rows = _keyed(row["transitions"]), []
     for q in states:
-        row_of = row["transitions"].get(q) if isinstance(row["transitions"], Mapping) else None
-        if not isinstance(row_of, Mapping) or any(a not in row_of for a in letters):
+        row_of = _keyed(rows_of.get(q))
+        if any(a not in row_of for a in letters):
             raise ValueError(f"the automaton must be complete: state {q!r} needs a transition for every letter")
         rows.append([state(row_of[a], f"the transition of {q!r} by {a!r}") for a in letters])
-    good = {state(q, "accepting") for q in row["accepting"]}
-    return Automaton.minimal([str(a) for a in letters], rows, state(row["initial"], "initial"), good)
+    good = {state(q, "accepting") for q in accepting}
+    return Automaton.minimal(letters, rows, state(row["initial"], "initial"), good)
+
+
+def _texts(names: Any, key: str) -> list[str]:
+    if not isinstance(names, (list, tuple, set, frozenset)) or not all(isinstance(q, (str, int)) for q in names):
+        raise ValueError(f"{key} is a list of names, text or whole numbers")
+    return [str(q) for q in names]
+
+
+def _keyed(row: Any) -> dict[str, Any]:
+    return {str(key): value for key, value in row.items()} if isinstance(row, Mapping) else {}
+
+
+def _hold(states: int, letters: int, what: str) -> None:
+    if states > MOST_STATES:
+        raise TooLarge(f"{what} over {MOST_STATES:,} states")
+    if states * letters > MOST_TRANSITIONS:
+        raise TooLarge(f"{what} over {MOST_TRANSITIONS:,} transitions")
 
 
 def _of_automata_lib(x: Any) -> Automaton:
     """Of a DFA or NFA of automata-lib, by subsets."""
-    letters = sorted(map(str, x.input_symbols))
-    moves: dict[Any, dict[str, Any]] = {q: dict(row) for q, row in x.transitions.items()}
+    letters, work = sorted(x.input_symbols), 0
+    if not letters:
+        raise ValueError("the language has no letters")
 
-    def targets(q: Any, a: str) -> frozenset:
-        to = moves.get(q, {}).get(a)
-        return frozenset() if to is None else frozenset(to) if isinstance(to, (set, frozenset)) else frozenset([to])
+    def targets(to: Any) -> Any:
+        return to if isinstance(to, (set, frozenset)) else (to,)
 
-    def closed(subset: frozenset) -> frozenset:
+    def closed(subset: set) -> frozenset:
         found, queue = set(subset), list(subset)
         for q in queue:
-            fresh = targets(q, "") - found
+            fresh = set(targets(x.transitions.get(q, {}).get("", ()) or set())) - found
             found |= fresh
             queue += fresh
         return frozenset(found)
 
-    start = closed(frozenset([x.initial_state]))
-    number, queue, rows = {start: 0}, [start], []
+    start = closed({x.initial_state})
+    number, queue, rows, known = {start: 0}, [start], [], {}
     for subset in queue:
+        after: dict[str, set] = {a: set() for a in letters}
+        for q in subset:
+            for a, to in x.transitions.get(q, {}).items():
+                if a != "":
+                    after[a].update(targets(to))
         row = []
         for a in letters:
-            after = closed(frozenset().union(*(targets(q, a) for q in subset)))
-            if after not in number:
-                number[after] = len(number)
-                queue.append(after)
-                if len(number) > MOST_STATES:
-                    raise TooLarge(f"its deterministic automaton has over {MOST_STATES:,} states")
-            row.append(number[after])
+            before = frozenset(after[a])
+            if before not in known:
+                reached = closed(after[a])
+                known[before] = number.setdefault(reached, len(number))
+                if len(number) > len(queue):
+                    queue.append(reached)
+                work += len(reached)
+            row.append(known[before])
+            work += len(before)
         rows.append(row)
+        _hold(len(number), len(letters), "its deterministic automaton has")
+        if work > MOST_MOVES:
+            raise TooLarge(f"its deterministic automaton takes over {MOST_MOVES:,} moves")
     good = {i for subset, i in number.items() if subset & frozenset(x.final_states)}
     return Automaton.minimal(letters, rows, 0, good)
 
@@ -165,11 +200,10 @@ def _of_regex(text: str) -> Automaton:
     hint = f"names are: {', '.join(NAMES)}"
     if not expression:
         raise ValueError(f"the language is empty text; {hint}")
-    repeats = [int(n) for n in re.findall(r"\{[^}]*?(\d+)\}|\{(\d+)", expression) for n in n if n]
-    if len(expression) > LONGEST or max(repeats, default=0) > MOST_REPEATS:
-        raise TooLarge(f"expressions are read up to {LONGEST:,} characters and {MOST_REPEATS} repeats")
+    letters = letters_of(expression)
     fa, exceptions = (required(f"automata.{module}", "languages") for module in ("fa.nfa", "base.exceptions"))
     try:
-        return _of_automata_lib(fa.NFA.from_regex(expression))
-    except (exceptions.AutomatonException, RecursionError) as error:
+        automaton = fa.NFA.from_regex(expression, input_symbols=letters)
+    except (exceptions.AutomatonException, exceptions.RegexException, RecursionError) as error:
         raise ValueError(f"{text!r} is neither a name nor a regular expression ({error}); {hint}") from None
+    return _of_automata_lib(automaton)
