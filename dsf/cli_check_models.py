@@ -50,8 +50,7 @@ def _row(one: Converted, path: str, layer: Any, asked: Any, known: dict[str, tup
     subject_of(layer)  # which checks its domains: a verdict known already speaks of this layer too
     family = json.dumps(architecture_to_json(layer.architecture), sort_keys=True)
     if family not in known:
-        speaks_of = f"{layer.architecture.title} with some weights, not with these"
-        known[family] = verdict_findings(layer, asked, speaks_of)
+        known[family] = verdict_findings(layer, asked, layer.architecture.title)
     weights, title = on_text(layer), layer.architecture.title
     return LayerCheck(one.name, path, title, layer_finding(layer), weights, known[family], one.token)
 

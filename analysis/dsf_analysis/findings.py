@@ -74,7 +74,7 @@ def architecture_findings(architecture: Architecture, asked: Asked = PARITY) -> 
 
 
 def verdict_findings(x: Any, asked: Asked = PARITY, family: str | None = None) -> tuple[Finding, ...]:
-    """A verdict for each language, parity first. family: of what they speak, where that is not x itself."""
+    """A verdict for each language, parity first. family: the title of the family of x, which they speak of."""
     return tuple(
         _of_verdict(one.title, recognizes(x, one, asked.layers, asked.precision), family) for one in asked.every
     )
@@ -123,8 +123,12 @@ def layer_finding(layer: ConvertedLayer, steps: int = STEPS) -> Finding:
 def _of_verdict(name: str, verdict: Verdict, family: str | None = None) -> Finding:
     held = None if verdict.certificate is None else verdict.check()
     checked = "undecided, no certificate" if held is None else f"{type(verdict.certificate).__name__}.check()"
-    text = repr(verdict) + (f"\n  speaks of   {family}" if family else "")
-    return Finding(name, text, verdict.to_dict() | ({"speaks_of": family} if family else {}), held, checked, verdict)
+    text, data = repr(verdict), verdict.to_dict()
+    if family:
+        these = {True: " with some weights, not with these", False: " with any weights, with these too", None: ""}
+        speaks_of = f"{family}{these[verdict.answer]}"
+        text, data = f"{text}\n  speaks of   {speaks_of}", data | {"speaks_of": speaks_of}
+    return Finding(name, text, data, held, checked, verdict)
 
 
 def holds(found: Spectrum, architecture: Architecture, samples: int = 64) -> bool:

@@ -12,8 +12,9 @@ from dsf import Architecture, System
 from . import theorems as of
 from .fixes import fix_for
 from .languages import search as words
+from .languages import sources
 from .languages.patterns import Pattern
-from .languages.sources import Language, language
+from .languages.sources import Language
 from .layer_facts import LayerFacts, described
 from .refutations import Refutation, plain_parts
 from .rules import RuleTable
@@ -321,12 +322,12 @@ def _most(f: Facts) -> float:
     return float("inf") if f.layers is None else f.layers
 
 
-def recognizes(x: Any, accepted: Any, layers: int | None = None, precision: str = "margin") -> Verdict:
+def recognizes(x: Any, language: Any, layers: int | None = None, precision: str = "margin") -> Verdict:
     """Can x recognise a regular language, at every length?
 
     x: an architecture (all inputs), a system or a converted layer (the family of its architecture, after a check that
     its signals lie in the domains; a bare time-invariant System is judged as it is), or a tuple of architectures: a
-    model whose layers are of these kinds. accepted: a language, as `dsf_analysis.languages.sources.language` takes it.
+    model whose layers are of these kinds. language: a name, an expression, an automaton, a group (`dsf.language`).
     layers: at most so many (None: any number). precision: "margin", "finite", "machine" or "log".
     Rules: `print(RECOGNITION)`. Raises ValueError where signals lie outside their domains or the system was edited,
     TypeError for anything else.
@@ -349,7 +350,8 @@ def recognizes(x: Any, accepted: Any, layers: int | None = None, precision: str 
     subjects = [subject_of(each) for each in x] if isinstance(x, Sequence) and several else [subject_of(x)]
     given = list(x) if several else [x]
     member = any(s is not g for s, g in zip(subjects, given, strict=True))
-    return RECOGNITION.decide(Facts(tuple(map(facts_of, subjects)), language(accepted), layers, precision, member))
+    kinds = tuple(map(facts_of, subjects))
+    return RECOGNITION.decide(Facts(kinds, sources.language(language), layers, precision, member))
 
 
 _KNOWN: list[tuple[Any, LayerFacts]] = []  # of the last subjects: searches are long, and questions come in rows
