@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -245,3 +246,18 @@ def test_a_decay_of_its_own_in_numerator_and_normaliser_settles():
     """Quotients with eigenvalues >= 0 settle on letters, also where both states fade or grow."""
     a = mine(lambda q=Vector, k=Vector, g=LogDecay, i=Gate: normalised(System(A=decay(g) * I, B=i * k, C=q)))
     assert dsf.parity(a).answer is False and dsf.parity(a).regimes == ("margin", "finite")
+
+
+@pytest.mark.parametrize("root, size", [(1.0, 8), (0.5, 6)])
+def test_a_defective_matrix_is_refuted_in_exact_arithmetic(root, size):
+    """A solver scatters eight equal eigenvalues over a circle of radius 0.01."""
+    companion = torch.diag(torch.ones(size - 1), -1).double()
+    companion[0] = torch.tensor([-c for c in np.poly([root] * size)[1:]])
+    one = torch.zeros(size, 1)
+    one[0] = 1
+    system = System.from_control((companion.tolist(), one.tolist(), [[1.0] * size], [[0.0]]))
+    verdict = dsf.parity(system)
+    assert verdict.answer is False and verdict.check()
+    forged = replace(verdict.certificate, parts=(((root, root + 1e-3, True), (0.0, root / 2, True)),)).sealed()
+    assert forged.check(system)  # a wider claim that holds
+    assert not replace(forged, parts=(((0.0, root - 1e-3, True),),)).sealed().check(system)

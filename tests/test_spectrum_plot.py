@@ -117,7 +117,7 @@ def test_feedback_shows_its_jacobian_and_says_that_there_is_no_set():
     layer = dsf.convert(torch.nn.GRU(3, 4), torch.randn(9, 2, 3, generator=generator())).layers["layer0"]
     figure = plot_spectrum(layer)
     assert "no set over all inputs" in figure.axes[0].texts[0].get_text()
-    assert set(labels(figure)) == {"unit circle", "eigenvalues of the Jacobian of (x, y)"}
+    assert set(labels(figure)) == {"unit circle", "eigenvalues of the Jacobian of (x, y), at 9 of 9 steps"}
     assert figure.axes[0].get_title() == "layer0\nGRU" and len(dots(figure.axes[0])) == 9 * 2 * 8
 
 

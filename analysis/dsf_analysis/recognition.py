@@ -114,14 +114,17 @@ class Facts:
         regimes = ("margin", *(["finite"] if cast else []), *(["machine"] if exact else []), "log")
         if self.precision not in regimes:
             return None
-        widest = max(sum(h.layer == layer for h in witness.heads) for layer in range(1, witness.layers + 1))
-        depth = f"{witness.layers} layer{'s' * (witness.layers > 1)} of up to {widest} head{'s' * (widest > 1)}"
-        margin = min(h.margin for h in witness.heads)
-        how = {
-            "initial": "x_0 as in the witness: learned, or set by a token at the beginning",
-            "between": "tables between layers, as an MLP on finitely many symbols can be",
-            "witness": f"{witness.recipe}; run on all short and on long fresh words, margins from {margin:.3g} on",
-        }
+        depth, ran = "no layer: the last letter decides", "run on all short and on long fresh words"
+        how = {"witness": f"a table of the letters; {ran}"}
+        if witness.heads:
+            widest = max(sum(h.layer == layer for h in witness.heads) for layer in range(1, witness.layers + 1))
+            depth = f"{witness.layers} layer{'s' * (witness.layers > 1)} of up to {widest} head{'s' * (widest > 1)}"
+            margin = min(h.margin for h in witness.heads)
+            how = {
+                "initial": "x_0 as in the witness: learned, or set by a token at the beginning",
+                "between": "tables between layers, as an MLP on finitely many symbols can be",
+                "witness": f"{witness.recipe}; {ran}, margins from {margin:.3g} on",
+            }
         turns = not exact and self.all(lambda k: k.linear and k.complex_diagonal and not k.real)
         return self.verdict(
             True,
@@ -158,6 +161,8 @@ def _(f: Facts) -> Verdict | None:
     for kind in f.kinds:
         if kind.feedback:
             return f.verdict(None, f"{kind.title} feeds back, and stacks with such layers have no theorem here")
+        if "unknown" in kind.past.values():
+            return f.verdict(None, "a system whose numbers vary, and of no architecture, says nothing of other tokens")
         if kind.past:
             what = ", ".join(f"{name}: {on}" for name, on in kind.past.items())
             return f.verdict(None, f"its operators depend on more than the present token ({what})")

@@ -97,6 +97,7 @@ def _picture(x: Any, title: str, u: torch.Tensor | None) -> Picture:
     met = spectrum(x, u)
     values = nothing if met.values is None else met.values.detach().flatten().to("cpu", torch.complex128)
     of = "the Jacobian of (x, y)" if met.dependence == "state" else "A_t of these numbers"
+    of = next((f"{of}, {how[how.index('at ') :]}" for how in met.how if how.endswith("steps")), of)
     family = getattr(x, "architecture", None)
     if family is None:
         return Picture(title, met.parts, "a set that holds them", values, of)

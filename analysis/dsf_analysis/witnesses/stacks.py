@@ -77,7 +77,8 @@ class StackWitness:
 
     @property
     def layers(self) -> int:
-        return max(h.layer for h in self.heads)
+        """0 where the last letter decides, and no head is needed."""
+        return max((h.layer for h in self.heads), default=0)
 
     def decide(self, subject: Any, words: torch.Tensor, endless: int = 0) -> tuple[torch.Tensor, bool]:
         """words [B, T] of letter numbers: (is each prefix accepted? [B, T], did all heads keep their margins?).
@@ -94,7 +95,7 @@ class StackWitness:
             symbols[i] = torch.bucketize(scores, edges)
             last = slice(len(words) - endless, None)
             kept = kept and (not endless or lasts(a, head, rows[last], symbols[i][last], pieces(state)[0][last]))
-        return self.answer[tuple(symbols[r] for r in self.reads)] == 1, kept
+        return (self.answer[tuple(symbols[r] for r in self.reads)] == 1).expand(words.shape), kept
 
     def check(self, subject: Any) -> bool:
         """Seal; layers in order; signals in their domains; short, long and endless words are decided right."""
@@ -105,7 +106,7 @@ class StackWitness:
             return False
         try:
             return all(self._decides(subject, *words) for words in self.words())
-        except (ValueError, IndexError):
+        except (ValueError, IndexError, TypeError, RuntimeError):  # of an architecture or tables that were changed
             return False
 
     def words(self) -> list[tuple[torch.Tensor, int]]:
