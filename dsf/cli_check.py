@@ -22,7 +22,7 @@ def asked_of(languages: Sequence[str], depth: int | None, precision: str) -> Any
     """The question, its languages read: names, regular expressions, JSON files of automata."""
     from dsf_analysis.findings import Asked
     from dsf_analysis.languages.sources import language
-    from dsf_analysis.recognition import REGIMES
+    from dsf_analysis.questions import REGIMES
 
     if precision not in REGIMES:
         fail(f"--precision is one of {', '.join(REGIMES)}, got {precision!r}")

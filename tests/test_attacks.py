@@ -31,7 +31,8 @@ from dsf import (
 from dsf.enclosures import enclose
 from dsf.sets import Interval, Rectangle
 from dsf_analysis.languages.sources import language
-from dsf_analysis.recognition import RECOGNITION, Facts, facts_of
+from dsf_analysis.questions import Question
+from dsf_analysis.recognition import RECOGNITION, facts_of
 from dsf_analysis.subjects import has_infinite_state, transition
 from eigenvalue_checks import assert_encloses
 from helpers import generator
@@ -106,7 +107,7 @@ def kinds_of(x):
 
 def rule_of(x, case):
     """The rule that decides, and its verdict."""
-    facts = Facts(tuple(map(facts_of, kinds_of(x))), language(case.task), case.layers)
+    facts = Question(tuple(map(facts_of, kinds_of(x))), language(case.task), case.layers)
     found = ((rule, rule.conclude(facts)) for rule in RECOGNITION.rules)
     return next((rule, verdict) for rule, verdict in found if verdict is not None)
 

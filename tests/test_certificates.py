@@ -19,7 +19,7 @@ from dsf_analysis.languages.automaton import Automaton
 from dsf_analysis.languages.patterns import Clash, Period, Permuting
 from dsf_analysis.languages.sources import language
 from dsf_analysis.refutations import CLAIMS, Refutation
-from dsf_analysis.saved_verdicts import load_verdict, save_verdict
+from dsf_analysis.saved_verdicts import load_verdict, save_verdict, seal_of
 from dsf_analysis.subjects import has_infinite_state
 from dsf_analysis.witnesses import stacks
 from dsf_analysis.witnesses.corners import points
@@ -279,11 +279,72 @@ def test_a_saved_verdict_is_checked_in_a_fresh_process(tmp_path):
     assert done.stdout.strip() == str([True] * 6), done.stderr
     row = json.loads(wide.read_text())
     row["certificate"]["heads"][0]["drive"]["data"][0] = 1.0
-    wide.write_text(json.dumps(row))
+    wide.write_text(json.dumps(row | {"seal": seal_of(row)}))
     assert not load_verdict(wide).check()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "dsf verdict, version 1"}', "\x00"])
+def saved(path, *asked):
+    """The plain data of a verdict that is saved there."""
+    save_verdict(dsf.recognizes(*asked), path)
+    return json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("name, task", [("gla", "parity"), ("deltanet", "flip-flop")])
+def test_every_changed_entry_of_a_saved_file_is_noticed(tmp_path, name, task):
+    """The words that no check runs too: question, regimes, layers, theorem, hypotheses."""
+    path = tmp_path / "x.json"
+    row, met = saved(path, named(name), task), set()
+    path.write_text(json.dumps(row, indent=2, sort_keys=True))  # how it is written does not matter
+    assert load_verdict(path).check()
+    for where, wrong in changes(row):
+        path.write_text(json.dumps(wrong))
+        with pytest.raises(ValueError, match="was changed since it was saved|its format should be"):
+            load_verdict(path)
+        met.add(where[:2])
+    assert {("verdict", key) for key in row["verdict"]} <= met and ("seal",) in met
+    for key in row:
+        path.write_text(json.dumps({k: x for k, x in row.items() if k != key}))
+        with pytest.raises(ValueError, match="was changed since it was saved|its format should be|has no seal"):
+            load_verdict(path)
+
+
+@pytest.mark.parametrize("steps", [1, 2, -1])
+def test_domains_that_the_body_does_not_take_are_refused(tmp_path, steps):
+    path = tmp_path / "x.json"
+    row = saved(path, named("gla"), "parity")
+    row["subject"][0]["domains"]["g"]["steps"] = steps
+    path.write_text(json.dumps(row | {"seal": seal_of(row)}))
+    with pytest.raises(ValueError, match="the domains of .* are not those that it takes"):
+        load_verdict(path)
+
+
+@pytest.mark.parametrize("wrong", [1, ["x"], [["x", 1]], {"x": 1}])
+def test_words_of_a_verdict_with_a_new_seal_are_words(tmp_path, wrong):
+    path = tmp_path / "x.json"
+    row = saved(path, named("gla"), "parity")
+    for key in row["verdict"].keys() - {"fix"}:
+        if key == "regimes" and wrong == ["x"]:
+            continue
+        changed = row | {"verdict": row["verdict"] | {key: wrong}}
+        path.write_text(json.dumps(changed | {"seal": seal_of(changed)}))
+        with pytest.raises(ValueError, match="in text|true or false|no whole verdict|are a list"):
+            load_verdict(path)
+
+
+@pytest.mark.parametrize("name, task", [("gla", "parity"), ("deltaproduct", "S3"), ("softmax_attention", "flip-flop")])
+def test_a_changed_subject_with_a_new_seal_is_no_raw_error(tmp_path, name, task):
+    path = tmp_path / "x.json"
+    row = saved(path, named(name), task)
+    for _, subject in changes(row["subject"]):
+        wrong = row | {"subject": subject}
+        path.write_text(json.dumps(wrong | {"seal": seal_of(wrong)}))
+        try:
+            assert load_verdict(path).check() in (True, False)
+        except ValueError as error:
+            assert str(error)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000, '{"format": "dsf verdict, version 1"}', "\x00"])
 def test_a_file_without_a_verdict_is_refused(tmp_path, text):
     path = tmp_path / "x.json"
     path.write_text(text)

@@ -10,6 +10,7 @@ import pytest
 import dsf
 from dsf_analysis.matrix import TASKS, matrix
 from dsf_analysis.recognition import RECOGNITION
+from dsf_analysis.saved_verdicts import seal_of
 from dsf_analysis.theorems import THEOREMS
 from test_cli import environment, error, parsed, run
 
@@ -96,6 +97,8 @@ def test_a_damaged_verdict_is_status_one(tmp_path):
     row = json.loads(file.read_text())
     row["verdict"]["answer"] = False
     file.write_text(json.dumps(row))
+    assert "was changed since it was saved" in error("check", file)
+    file.write_text(json.dumps(row | {"seal": seal_of(row)}))
     assert "check       FAILED: StackWitness.check()" in run("check", file, status=1).stdout
     assert parsed("check", file, status=1)["check"] is False
 

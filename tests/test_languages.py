@@ -113,6 +113,14 @@ def test_regular_expressions_are_those_of_python(text):
         ("ab^c", "abc", ["abc", "cab", "acb"], ["ab", "bac"]),
         ("a | ()", "a", ["", "a"], ["aa"]),
         ("a" * 40, "a", ["a" * 40], ["a" * 39]),
+        ("abb", "ab", ["abb"], ["ab"]),
+        ("0110", "01", ["0110"], ["011"]),
+        (" abb ", "ab", ["abb"], ["ab"]),
+        ("(dyck)", "cdky", ["dyck"], ["d"]),
+        ("(mod[-]3)", "-3dmo", ["mod-3"], ["mod3"]),
+        ("[ε~∅-]", "-~ε∅", ["ε", "~", "∅", "-"], ["", "ε~"]),
+        ("a&aa", "a", [], ["", "a", "aa"]),
+        ("a{1, 2} | b", "ab", ["a", "aa", "b"], [""]),
     ],
 )
 def test_what_expressions_mean(text, letters, accepted, rejected):
@@ -143,6 +151,14 @@ def test_what_expressions_mean(text, letters, accepted, rejected):
         (r"\d*", r"a backslash goes before a sign"),
         (r"[\d]*", r"without a backslash"),
         ("[z-a]", "a range goes upwards"),
+        ("a|\\", "a backslash goes before a sign"),
+        ("\\", "a backslash goes before a sign"),
+        ("(a-b)", r"- is not read: ranges stand in brackets, as in \[a-z\], and \[-\] for the letter"),
+        ("~a", r"~ is not read: there is no complement, and \[~\] for the letter"),
+        ("a|ε", r"ε is not read: write \(\) for the empty word"),
+        ("∅", "∅ is not read: write a&aa for no word at all"),
+        ("(a b)*", "'a b': spaces in expressions are left out, so write letters without any between them"),
+        ("dyck-1 (depth 3)", "spaces in expressions are left out"),
     ],
 )
 def test_what_is_no_expression(text, message):
@@ -150,6 +166,48 @@ def test_what_is_no_expression(text, message):
     with pytest.raises(ValueError, match=message) as caught:
         language(text)
     assert not isinstance(caught.value, TooLarge)
+
+
+@pytest.mark.parametrize(
+    "text, written, near",
+    [
+        (
+            "modular arithmetic",
+            "(modulararithmetic)",
+            "near: modular arithmetic without brackets, modular arithmetic M",
+        ),
+        ("dyck", "(dyck)", "near: dyck-1 depth H"),
+        ("Dyck", "(Dyck)", "near: dyck-1 depth H"),
+        ("dyck-2 depth 3", "(dyck[-]2depth3)", "near: dyck-1 depth H"),
+        ("cyclic", "(cyclic)", "near: cyclic M"),
+        ("random aperiodic", "(randomaperiodic)", "near: random aperiodic SEED"),
+        ("mod", "(mod)", "near: mod M"),
+        ("mod -3", "(mod[-]3)", "near: mod M"),
+        ("parity of ones", "(parityofones)", "near: parity"),
+        ("pairity", "(pairity)", "near: parity"),
+        ("evenpairs", "(evenpairs)", "near: even pairs"),
+        ("K4", "(K4)", "names are: parity, mod M"),
+        ("V4", "(V4)", "names are: parity, mod M"),
+        ("C_M", "(C_M)", "near: C_M"),
+        ("-1", "([-]1)", "names are"),
+        ("a b", "(ab)", "names are"),
+        ("ab1", "(ab1)", "near: A4"),
+    ],
+)
+def test_misspelt_names_are_no_expressions(text, written, near):
+    with pytest.raises(ValueError) as caught:
+        language(text)
+    start, _, names = str(caught.value).partition(f"; as an expression, put it in parentheses: {written}; ")
+    assert start == f"{text!r} is no name" and near in names
+    fa("nfa")
+    assert language(written).automaton.accepts("".join(text.split()))
+
+
+def test_a_long_text_that_looks_like_a_name_is_cut():
+    with pytest.raises(
+        ValueError, match=r"^'(xy ){20}\.\.\.' is no name; as an expression, put it in parentheses; names"
+    ):
+        language("xy " * 1000)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +263,9 @@ def changed(**entries):
         (changed(initial="x"), "initial names 'x', which is none of the 2 states"),
         (changed(initial=["e"]), "initial names"),
         (changed(accepting=["x"]), "accepting names 'x'"),
-        (changed(transitions=[]), "must be complete: state 'e'"),
+        (changed(transitions={}), "must be complete: state 'e'"),
+        (changed(transitions=[["e", "o"], ["o", "e"]]), "mapping of mappings; transitions: a list"),
+        (changed(transitions={"e": ["e", "o"], "o": {}}), "mapping of mappings; transitions of 'e': a list"),
         (changed(transitions={"e": {"0": "e", "1": "o"}, "o": {"0": "o"}}), "must be complete: state 'o'"),
         (changed(transitions={"e": {"0": "e", "1": "x"}, "o": {"0": "o", "1": "e"}}), "of 'e' by '1' names 'x'"),
     ],

@@ -117,7 +117,9 @@ def test_every_name_that_is_listed_is_one():
     [
         ("mod 1", "a number from 2 to 1000 is needed, got 1"),
         ("mod 1001", "got 1001"),
-        ("mod " + "9" * 5000, "got 999999999"),
+        ("mod 100000000000", "a number from 2 to 1000 is needed, got 100000000000$"),
+        ("S 12345678901", "got 12345678901$"),
+        ("mod " + "9" * 5000, "numbers of names have up to 100 digits, got one of 5,000"),
         ("cyclic 0", "got 0"),
         ("length mod 1", "got 1"),
         ("dyck-1 depth 0", "a number from 1 to 1000"),
@@ -131,6 +133,32 @@ def test_every_name_that_is_listed_is_one():
 def test_numbers_beyond_what_is_built(name, message):
     with pytest.raises(ValueError, match=message):
         named(name)
+
+
+@pytest.mark.parametrize(
+    "text, name",
+    [
+        ("mod3", "mod 3"),
+        ("mod-3", "mod 3"),
+        ("Mod_12", "mod 12"),
+        ("dyck-1 to depth 3", "dyck-1 depth 3"),
+        ("Dyck 1, up to depth 2", "dyck-1 depth 2"),
+        ("modular arithmetic without brackets", "modular arithmetic 5"),
+        ("Modular_arithmetic  without brackets", "modular arithmetic 5"),
+        ("mod arithmetic without brackets, mod 3", "modular arithmetic 3"),
+    ],
+)
+def test_natural_spellings(text, name):
+    assert named(text) == named(name) is not None
+
+
+def test_the_modulus_that_is_left_out_is_in_the_title():
+    title = "modular arithmetic without brackets, mod 5"
+    assert language(" modular arithmetic  without brackets").title == title == language(title).title
+
+
+def test_all_digits_of_a_seed_count():
+    assert named("random aperiodic 1234567890") == random_aperiodic(1234567890) != random_aperiodic(123456789)
 
 
 def test_letters_of_a_word_problem(monkeypatch):

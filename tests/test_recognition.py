@@ -273,6 +273,13 @@ def test_a_transformed_drive_is_no_error():
     assert verdict_of(driven.with_domain(a=Vector(-1, 1)), "parity").answer is True
 
 
+@pytest.mark.parametrize("accepted", ["(a|b)*b", "a*", "(a|b)*"])
+@pytest.mark.parametrize("name", ["gla", "softmax_attention", "short_convolution", "lstm"])
+def test_what_the_last_letter_decides_needs_no_layer(name, accepted):
+    found = verdict_of(named(name), accepted)
+    assert found.answer is True and ("no layer" in found.layers) == (name != "lstm")
+
+
 def test_bad_questions():
     with pytest.raises(ValueError, match="precision is one of"):
         dsf.recognizes(named("gla"), "parity", precision="fp32")

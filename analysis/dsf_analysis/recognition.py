@@ -2,147 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from dsf import Architecture, System
 
 from . import theorems as of
-from .fixes import fix_for
 from .languages import search as words
 from .languages import sources
 from .languages.patterns import Pattern
-from .languages.sources import Language
-from .layer_facts import LayerFacts, described
-from .refutations import Refutation, plain_parts
+from .layer_facts import LayerFacts
+from .questions import BOUNDED, MARGIN, REGIMES, Question
 from .rules import RuleTable
 from .subjects import subject_of
 from .verdicts import Theorem, Verdict
 from .witnesses.builder import NotBuilt
 from .witnesses.cascades import cascade_witness
 from .witnesses.counting import counter_witness, ordered_witness
-from .witnesses.exactness import exact_in_floats, keeps
 from .witnesses.saturated import saturated_witness
 from .witnesses.stacks import StackWitness
-
-REGIMES = ("margin", "finite", "machine", "log")
-CLOSED = "closed: the ends of every set are reached (floats saturate: sigmoid(17) is 1.0 in float32)"
-INPUTS = "signals are functions of the token and of what earlier layers show: no positional encoding"
-MARGIN = "outputs are read up to a bound that does not depend on the length, and decisions keep such a margin"
-BOUNDED = "states are bounded, and decisions keep a margin that does not depend on the length"
-ROTATING = (
-    "of AUSSM, whose A_t turn by the token (karuvally2025), the first version claimed finite precision, the last one a "
-    "precision logarithmic in the length: turns by 2 pi/m are exact for real weights only"
-)
-
-
-@dataclass
-class Facts:
-    """A question: kinds of layers (in any order and number, up to `layers`), a language, a regime of precision."""
-
-    kinds: tuple[LayerFacts, ...]
-    language: Language
-    layers: int | None = None
-    precision: str = "margin"
-    member: bool = False  # was the question about a system of the architecture's family?
-
-    def all(self, has: Callable[[LayerFacts], bool]) -> bool:
-        return all(map(has, self.kinds))
-
-    @cached_property
-    def linear(self) -> bool:
-        return self.all(lambda k: k.linear)
-
-    @property
-    def title(self) -> str:
-        return " and ".join(k.title for k in self.kinds)
-
-    @property
-    def subject(self) -> Any:
-        subjects = tuple(k.subject for k in self.kinds)
-        return subjects if len(subjects) > 1 else self.kinds[0].subject
-
-    def verdict(self, answer: bool | None, because: str, theorem: Theorem | None = None, **more: Any) -> Verdict:
-        hypotheses = {"domains": CLOSED}
-        for i, kind in enumerate(self.kinds):
-            mark = f" {i + 1}" if len(self.kinds) > 1 else ""
-            hypotheses |= {name + mark: how for name, how in described(kind).items()}
-        if self.member:
-            hypotheses["family"] = "a no holds for this member too; a yes holds for some weights, not for these"
-        question = f"Does {self.title} recognise {self.language.title} at every length?"
-        if self.language.title == "parity":
-            question = f"Does {self.title} compute parity at every length?"
-        hypotheses |= more.pop("hypotheses", {})
-        return Verdict(question, answer, theorem, hypotheses, because, subject=self.subject, **more)
-
-    def no(
-        self,
-        claim: str,
-        theorem: Theorem,
-        pattern: Pattern | None,
-        because: str,
-        regimes: tuple[str, ...],
-        margin: str = MARGIN,
-    ) -> Verdict | None:
-        """The verdict "no", if there is such a pattern, it is proved in this regime, and the check passes."""
-        if pattern is None or self.precision not in regimes or any(k.readout for k in self.kinds):
-            return None
-        automaton = self.language.automaton
-        parts = tuple(plain_parts(k.spectrum.parts) for k in self.kinds)
-        certificate = Refutation(claim, parts, automaton, pattern, self.layers).sealed()
-        how = {"inputs": INPUTS, "language": pattern.said(automaton)} | (
-            {"precision": margin} if regimes[0] == "margin" else {}
-        )
-        if not certificate.check(self.subject):
-            return self.verdict(None, "sampled transitions leave what its bounds claim: its body claims too much")
-        speaks = f"{self.layers} layer{'s' * (self.layers > 1)}" if self.layers else "any number of layers"
-        found = self.verdict(
-            False, because, theorem, regimes=regimes, layers=speaks, certificate=certificate, hypotheses=how
-        )
-        return replace(found, find_fix=lambda: fix_for(self, recognizes))
-
-    def yes(self, witness: StackWitness, theorem: Theorem, because: str) -> Verdict | None:
-        """The verdict "yes", if the witness is no deeper than asked, and passes its check."""
-        if self.layers is not None and witness.layers > self.layers or not witness.check(self.subject):
-            return None
-        exact = exact_in_floats(self.subject, witness)
-        if not exact and not keeps(self.subject, witness):
-            return None
-        cast = not any(k.feedback or k.infinite for k in self.kinds)  # "finite" speaks of products of finite A_t
-        regimes = ("margin", *(["finite"] if cast else []), *(["machine"] if exact else []), "log")
-        if self.precision not in regimes:
-            return None
-        depth, ran = "no layer: the last letter decides", "run on all short and on long fresh words"
-        how = {"witness": f"a table of the letters; {ran}"}
-        if witness.heads:
-            widest = max(sum(h.layer == layer for h in witness.heads) for layer in range(1, witness.layers + 1))
-            depth = f"{witness.layers} layer{'s' * (witness.layers > 1)} of up to {widest} head{'s' * (widest > 1)}"
-            margin = min(h.margin for h in witness.heads)
-            how = {
-                "initial": "x_0 as in the witness: learned, or set by a token at the beginning",
-                "between": "tables between layers, as an MLP on finitely many symbols can be",
-                "witness": f"{witness.recipe}; {ran}, margins from {margin:.3g} on",
-            }
-        turns = not exact and self.all(lambda k: k.linear and k.complex_diagonal and not k.real)
-        return self.verdict(
-            True,
-            because,
-            theorem,
-            regimes=regimes,
-            layers=depth,
-            certificate=witness,
-            contested=ROTATING if turns else None,
-            hypotheses=how,
-        )
-
 
 RECOGNITION = RuleTable("recognition of a regular language", [])
 
 
 @RECOGNITION.rule("feedback", "operators read y_{t-1}: threshold units were found, and run", "yes", of.SATURATED)
-def _(f: Facts) -> Verdict | None:
+def _(f: Question) -> Verdict | None:
     first = f.kinds[0]
     if len(f.kinds) > 1 or not first.feedback:
         return None
@@ -157,7 +42,7 @@ def _(f: Facts) -> Verdict | None:
 
 
 @RECOGNITION.rule("past-dependent", "an operator, the drive or the readout depends on more than the token", "undecided")
-def _(f: Facts) -> Verdict | None:
+def _(f: Question) -> Verdict | None:
     for kind in f.kinds:
         if kind.feedback:
             return f.verdict(None, f"{kind.title} feeds back, and stacks with such layers have no theorem here")
@@ -177,7 +62,7 @@ def _(f: Facts) -> Verdict | None:
 @RECOGNITION.rule(
     "real spectrum >= 0", "every eigenvalue of every A_t is real and >= 0; a letter counts", "no", of.LETTERS
 )
-def _(f: Facts) -> Verdict | None:
+def _(f: Question) -> Verdict | None:
     if f.all(lambda k: k.nonnegative):
         pattern = words.letter_period(f.language, lambda m: m > 1)
         because = (
@@ -190,7 +75,7 @@ def _(f: Facts) -> Verdict | None:
 @RECOGNITION.rule(
     "settling on letters", "eigenvalues lie inside the unit disc or are >= 0; a letter counts", "no", of.SETTLING
 )
-def _(f: Facts) -> Verdict | None:
+def _(f: Question) -> Verdict | None:
     if f.all(lambda k: k.settles_on_letters):
         pattern = words.letter_period(f.language, lambda m: m > 1)
         because = f"every eigenvalue of A_t lies in {_sets(f)}, so on a constant input every layer settles"
@@ -198,13 +83,13 @@ def _(f: Facts) -> Verdict | None:
 
 
 @RECOGNITION.rule("only a window", "A is nilpotent and the same for every token; memory is needed", "no", of.WINDOW)
-def _(f: Facts) -> Verdict | None:
+def _(f: Question) -> Verdict | None:
     if f.all(lambda k: k.window):
         return f.no("window", of.WINDOW, words.memory_clash(f.language), "it forgets all but its last tokens", REGIMES)
 
 
 @RECOGNITION.rule("non-negative products", "products keep eigenvalues >= 0; a word counts", "no", of.STAR_FREE)
-def _(f: Facts) -> Verdict | None:
+def _(f: Question) -> Verdict | None:
     if f.all(lambda k: k.nonnegative_products):
         because = "products of its transitions have eigenvalues >= 0 only, so it tells star-free languages only"
         regimes = ("margin",) if any(k.infinite for k in f.kinds) else ("margin", "finite")
@@ -212,7 +97,7 @@ def _(f: Facts) -> Verdict | None:
 
 
 @RECOGNITION.rule("paracontractions", "products settle along repetitions; a word counts", "no", of.PARACONTRACTION)
-def _(f: Facts) -> Verdict | None:
+def _(f: Question) -> Verdict | None:
     if f.all(lambda k: k.settles_on_words):
         because = "products of its transitions settle when they are repeated, so it tells star-free languages only"
         return f.no("settles on words", of.PARACONTRACTION, _word(f), because, ("margin",))
@@ -221,7 +106,7 @@ def _(f: Facts) -> Verdict | None:
 @RECOGNITION.rule(
     "time-invariant", "A is the same for every token; equal lengths are told apart", "no", of.TIME_INVARIANT
 )
-def _(f: Facts) -> Verdict | None:
+def _(f: Question) -> Verdict | None:
     if f.all(lambda k: k.constant and not k.ratio):
         because = "A is the same for every token, so letters far back move the state as no later letter steers"
         regimes = ("margin", "finite") if f.all(lambda k: k.real and k.in_disc) else ("margin",)
@@ -232,7 +117,7 @@ def _(f: Facts) -> Verdict | None:
 @RECOGNITION.rule(
     "mixed", "each kind of layer is time-invariant (real) or settles; a word of even length counts", "no", of.MIXED
 )
-def _(f: Facts) -> Verdict | None:
+def _(f: Question) -> Verdict | None:
     if f.all(lambda k: k.settles_on_words or (k.constant and k.real_products)):
         because = "no kind of layer both depends on the token and reaches an eigenvalue that is not >= 0"
         return f.no("constant or settles", of.MIXED, words.even_period(f.language), because, ("margin",))
@@ -241,7 +126,7 @@ def _(f: Facts) -> Verdict | None:
 @RECOGNITION.rule(
     "averages", "outputs are averages of the past; states of one component are told apart", "no", of.AVERAGE
 )
-def _(f: Facts) -> Verdict | None:
+def _(f: Question) -> Verdict | None:
     if f.all(lambda k: k.average):
         because = "averages over the past see how often letters occur, and late words hardly change that"
         return f.no("average", of.AVERAGE, words.average_clash(f.language), because, ("margin",))
@@ -250,7 +135,7 @@ def _(f: Facts) -> Verdict | None:
 @RECOGNITION.rule(
     "real diagonal", "transitions are real and diagonal; a group is no 2-group, or too deep", "no", of.SIGNS
 )
-def _(f: Facts) -> Verdict | None:
+def _(f: Question) -> Verdict | None:
     if f.all(lambda k: k.real_products and k.complex_diagonal):
         because = "real diagonal transitions only change signs, one step of squares per layer"
         pattern = words.permuting(f.language, "sign", _most(f))
@@ -260,7 +145,7 @@ def _(f: Facts) -> Verdict | None:
 @RECOGNITION.rule(
     "complex diagonal", "transitions are diagonal; a group is not solvable, or too deep", "no", of.SOLVABLE
 )
-def _(f: Facts) -> Verdict | None:
+def _(f: Question) -> Verdict | None:
     if f.all(lambda k: k.complex_diagonal):
         because = "diagonal transitions commute, so each layer takes one abelian step"
         pattern = words.permuting(f.language, "derived", _most(f))
@@ -270,7 +155,7 @@ def _(f: Facts) -> Verdict | None:
 @RECOGNITION.rule(
     "one real layer", "one layer, real eigenvalues; a letter counts modulo more than 2", "no", of.ONE_LAYER
 )
-def _(f: Facts) -> Verdict | None:
+def _(f: Question) -> Verdict | None:
     if f.layers == 1 and f.all(lambda k: k.real and not k.ratio and not k.infinite):
         pattern = words.letter_period(f.language, lambda m: m > 2)
         because = f"every eigenvalue of A_t lies in {_sets(f)}, so on a constant input one layer has period 1 or 2"
@@ -280,7 +165,7 @@ def _(f: Facts) -> Verdict | None:
 @RECOGNITION.rule(
     "cascade", "heads that hold, overwrite, turn or count were found; the stack is run", "yes", of.CASCADES
 )
-def _(f: Facts) -> Verdict | None:
+def _(f: Question) -> Verdict | None:
     ways = (
         (ordered_witness, of.REMEMBERING, "layers remember which states of a partial order were left"),
         (counter_witness, of.COUNTING, "one layer counts, the next remembers whether a bound was crossed"),
@@ -304,7 +189,7 @@ def _(f: Facts) -> Verdict | None:
 
 
 @RECOGNITION.rule("otherwise", "no rule above matched", "undecided")
-def _(f: Facts) -> Verdict | None:
+def _(f: Question) -> Verdict | None:
     unknown = f.language.unknown.get("monoid")
     if unknown:
         return f.verdict(None, f"the algebra of the language is unknown ({unknown}), and the search found no witness")
@@ -315,15 +200,15 @@ def _(f: Facts) -> Verdict | None:
     return f.verdict(None, "no theorem here refutes it, and the search found no witness, which proves nothing")
 
 
-def _sets(f: Facts) -> str:
+def _sets(f: Question) -> str:
     return "; ".join(dict.fromkeys(k.parts for k in f.kinds))
 
 
-def _word(f: Facts) -> Pattern | None:
+def _word(f: Question) -> Pattern | None:
     return words.word_period(f.language, lambda m: m > 1)
 
 
-def _most(f: Facts) -> float:
+def _most(f: Question) -> float:
     return float("inf") if f.layers is None else f.layers
 
 
@@ -356,7 +241,7 @@ def recognizes(x: Any, language: Any, layers: int | None = None, precision: str 
     given = list(x) if several else [x]
     member = any(s is not g for s, g in zip(subjects, given, strict=True))
     kinds = tuple(map(facts_of, subjects))
-    return RECOGNITION.decide(Facts(kinds, sources.language(language), layers, precision, member))
+    return RECOGNITION.decide(Question(kinds, sources.language(language), layers, precision, member))
 
 
 _KNOWN: list[tuple[Any, LayerFacts]] = []  # of the last subjects: searches are long, and questions come in rows

@@ -58,9 +58,9 @@ class Refutation:
     def check(self, subject: Any) -> bool:
         """Seal; the words run on the automaton; the claim defeats such words; sampled transitions obey the claim."""
         kinds = subject if isinstance(subject, tuple) else (subject,)
-        if self.seal != self.digest() or self.claim not in CLAIMS or len(kinds) != len(self.parts):
+        if self.seal != self.digest() or self.claim not in [*CLAIMS] or len(kinds) != len(self.parts):
             return False
-        if not (self._defeats() and self._written() and self.pattern.check(self.language)):
+        if not (self._written() and self._defeats() and self.pattern.check(self.language)):
             return False
         return all(self._obeys(kind, parts) for kind, parts in zip(kinds, self.parts, strict=True))
 
@@ -68,11 +68,14 @@ class Refutation:
         """Are its words made of letters of the language, and its numbers whole?"""
         p, letters = self.pattern, range(len(self.language.letters))
         if isinstance(p, Permuting):
-            words, numbers = p.words, (*p.points, 0 if p.length is None else p.length)
+            words, numbers = p.words, p.points
+            numbers = (*numbers, 0 if p.length is None else p.length) if isinstance(numbers, tuple) else (None,)
         else:
             words = [getattr(p, f.name) for f in fields(p) if f.type == "Word"]
             numbers = (p.period,) if isinstance(p, Period) else ()
-        spelled = all(isinstance(w, tuple) and all(type(i) is int and i in letters for i in w) for w in words)
+        spelled = isinstance(words, (tuple, list)) and all(
+            isinstance(w, tuple) and all(type(i) is int and i in letters for i in w) for w in words
+        )
         return spelled and all(type(x) is int for x in numbers)
 
     def _defeats(self) -> bool:

@@ -14,6 +14,24 @@ MOST_LETTERS = 2_000  # of its classes
 MOST_PARTS = 50_000  # states and transitions that are written on the way to its automaton
 TOKEN = re.compile(r"\\.|\[[^\]]*\]|\{[^}]*\}|.", re.S)
 SIGNS = frozenset("*+?|&^().{}[]\\")
+MEANT = {  # signs that other notations have, and that automata-lib takes for letters
+    "-": "ranges stand in brackets, as in [a-z]",
+    "~": "there is no complement",
+    "ε": "write () for the empty word",
+    "∅": "write a&aa for no word at all",
+}
+
+
+def closed_up(text: str) -> str:
+    """An expression without its spaces. ValueError for one between letters: is it a letter too?
+
+    >>> closed_up("a | (bc)* & [de]{1, 3}")
+    'a|(bc)*&[de]{1,3}'
+    """
+    found = re.search(r"\w+\s+\w+", text)
+    if found:
+        raise ValueError(f"{found[0]!r}: spaces in expressions are left out, so write letters without any between them")
+    return "".join(text.split())
 
 
 def letters_of(expression: str) -> frozenset[str]:
@@ -34,10 +52,12 @@ def letters_of(expression: str) -> frozenset[str]:
     for token in TOKEN.findall(expression):
         if token[0] == "{" and re.fullmatch(r"\{0*(,0+)?\}", token):
             raise ValueError(f"{token} repeats nothing: write () for the empty word")
-        if token[0] == "\\" and token[1:].isalnum():
+        if token in MEANT:
+            raise ValueError(f"{token} is not read: {MEANT[token]}, and [{token}] for the letter")
+        if token[0] == "\\" and (token == "\\" or token[1:].isalnum()):
             raise ValueError(f"{token} is not read: a backslash goes before a sign, and letters are named")
         if token[0] == "\\":
-            found.add(token[1:] or token)
+            found.add(token[1:])
         elif token[0] == "[" and len(token) > 1:
             found |= _of_class(token)
         elif token not in SIGNS and token[0] != "{":

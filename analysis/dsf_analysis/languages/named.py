@@ -14,10 +14,12 @@ from .automaton import Automaton, TooLarge
 
 LARGEST_GROUP = 5_040
 LARGEST_MODULUS = 20  # of arithmetic: states grow with its square
+USUAL_MODULUS = 5  # of arithmetic, where none is named: that of the task of Deletang et al. (2023), arXiv:2207.02098
+MOST_DIGITS = 100
 NAMES = (
     *("parity", "mod M", "cyclic M", "ones mod M", "length mod M", "flip-flop", "even pairs", "contains a"),
     *("dyck-1 depth H", "S3", "S4", "S5", "A4", "A5", "D_M", "Q8", "C_M"),
-    *("modular arithmetic M", "random aperiodic SEED"),
+    *("modular arithmetic M", "modular arithmetic without brackets", "random aperiodic SEED"),
 )
 
 
@@ -27,12 +29,22 @@ def named(name: str) -> Automaton | None:
     >>> named("mod 3").size, named("a*b") is None
     (3, True)
     """
-    text = " ".join(name.strip().lower().replace("_", " ").split())
+    text = " ".join(in_full(name).lower().replace("_", " ").split())
     for pattern, make in _MAKERS:
         found = re.fullmatch(pattern, text)
         if found:
-            return make(*(int(x[:9]) for x in found.groups() if x is not None))  # nothing is built so far up
+            return make(*map(_number, found.groups()))
     return None
+
+
+def in_full(name: str) -> str:
+    """A name in single spaces, with the modulus that it leaves out.
+
+    >>> in_full(" modular  arithmetic without brackets")
+    'modular arithmetic without brackets, mod 5'
+    """
+    text = " ".join(name.split())
+    return f"{text}, mod {USUAL_MODULUS}" if re.fullmatch(_ARITHMETIC, text.lower().replace("_", " ")) else text
 
 
 def word_problem(group: Any, letters: Sequence[str] | None = None) -> Automaton:
@@ -173,25 +185,32 @@ def random_aperiodic(seed: int = 0, states: int = 5, letters: int = 3) -> Automa
                 return found
 
 
+def _number(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"numbers of names have up to {MOST_DIGITS} digits, got one of {len(digits):,}")
+    return int(digits)
+
+
 def _at_least(m: int, least: int, most: int = 1000) -> None:
     if not least <= m <= most:
         raise ValueError(f"a number from {least} to {most} is needed, got {m}")
 
 
+_ARITHMETIC = r"mod(?:ular)? arithmetic without brackets"
 _MAKERS: tuple[tuple[str, Callable[..., Automaton]], ...] = (
     (r"parity", _parity),
-    (r"mod (\d+)", _mod),
+    (r"mod[- ]?(\d+)", _mod),
     (r"(?:cyclic|z|c) ?(\d+)", _cyclic),
     (r"ones mod (\d+)", _ones),
     (r"length mod (\d+)", _length),
     (r"flip[- ]?flop", _flip_flop),
     (r"even[- ]pairs", _even_pairs),
     (r"contains a", _contains),
-    (r"dyck-?1 depth (\d+)", _dyck),
+    (r"dyck[- ]?1,? (?:(?:up )?to )?depth (\d+)", _dyck),
     (r"s ?(\d+)", _symmetric),
     (r"a ?(\d+)", _alternating),
     (r"d ?(\d+)", _dihedral),
     (r"q ?8", _quaternions),
-    (r"mod(?:ular|) arithmetic(?: without brackets)?,? (?:mod )?(\d+)", _arithmetic),
+    (r"mod(?:ular)? arithmetic(?: without brackets)?,? (?:mod )?(\d+)", _arithmetic),
     (r"random aperiodic (\d+)", random_aperiodic),
 )

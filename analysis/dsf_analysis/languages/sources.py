@@ -15,9 +15,10 @@ from dsf.extras import required
 
 from .automaton import Automaton, TooLarge
 from .classes import Algebra, algebra_of
-from .expressions import letters_of
+from .expressions import closed_up, letters_of
 from .holonomy import Cascade, cascade_of
-from .named import NAMES, named, word_problem
+from .named import in_full, named, word_problem
+from .spellings import hint, refuse_misspelt
 
 MOST_STATES = 2_000  # of a given automaton, and of the subsets on the way to one
 MOST_TRANSITIONS = 400_000  # states times letters
@@ -58,8 +59,10 @@ def language(x: Any) -> Language:
     """The language that x stands for.
 
     x: a name ("parity", "mod 3", "flip-flop", "S5", "dyck-1 depth 3", ...), a regular expression over single
-    characters (extra `languages`), a path of a JSON file or a mapping {"states", "alphabet", "transitions", "initial",
-    "accepting"}, an automaton of automata-lib, or a group of sympy.combinatorics, which stands for its word problem.
+    characters (extra `languages`; spaces are left out), a path of a JSON file or a mapping {"states", "alphabet",
+    "transitions", "initial", "accepting"}, an automaton of automata-lib, or a group of sympy.combinatorics, which
+    stands for its word problem.
+    A text without signs of expressions that looks like a name and is none, as "dyck" or "K4", is refused.
     Raises ValueError for what cannot be read, TooLarge (a ValueError) beyond a cap, TypeError for anything else.
 
     >>> language("parity").automaton.size, language({"states": ["0"], "alphabet": ["a"], "initial": "0",
@@ -80,7 +83,7 @@ def language(x: Any) -> Language:
     if isinstance(x, str):
         found = named(x)
         if found is not None:
-            return Language(" ".join(x.split()), found)
+            return Language(in_full(x), found)
         if x.endswith(".json"):
             return _of_file(Path(x))
         return Language(f"the regular expression {x}", _of_regex(x))
@@ -124,9 +127,9 @@ def _of_mapping(row: Mapping[str, Any]) -> Automaton:
             raise ValueError(f"{where} names {q!r}, which is none of the {len(states)} states")
         return number[str(q)]
 
-    rows_of, rows = _keyed(row["transitions"]), []
+    rows_of, rows = _keyed(row["transitions"], "transitions"), []
     for q in states:
-        row_of = _keyed(rows_of.get(q))
+        row_of = _keyed(rows_of.get(q, {}), f"transitions of {q!r}")
         if any(a not in row_of for a in letters):
             raise ValueError(f"the automaton must be complete: state {q!r} needs a transition for every letter")
         rows.append([state(row_of[a], f"the transition of {q!r} by {a!r}") for a in letters])
@@ -140,8 +143,11 @@ def _texts(names: Any, key: str) -> list[str]:
     return [str(q) for q in names]
 
 
-def _keyed(row: Any) -> dict[str, Any]:
-    return {str(key): value for key, value in row.items()} if isinstance(row, Mapping) else {}
+def _keyed(row: Any, what: str) -> dict[str, Any]:
+    if not isinstance(row, Mapping):
+        kind = type(row).__name__
+        raise ValueError(f"transitions[state][letter] is a state, in a mapping of mappings; {what}: a {kind}")
+    return {str(key): value for key, value in row.items()}
 
 
 def _hold(states: int, letters: int, what: str) -> None:
@@ -196,14 +202,14 @@ def _of_automata_lib(x: Any) -> Automaton:
 
 
 def _of_regex(text: str) -> Automaton:
-    expression = "".join(text.split())
-    hint = f"names are: {', '.join(NAMES)}"
-    if not expression:
-        raise ValueError(f"the language is empty text; {hint}")
+    if not text.strip():
+        raise ValueError(f"the language is empty text; {hint()}")
+    refuse_misspelt(text)
+    expression = closed_up(text)
     letters = letters_of(expression)
     fa, exceptions = (required(f"automata.{module}", "languages") for module in ("fa.nfa", "base.exceptions"))
     try:
         automaton = fa.NFA.from_regex(expression, input_symbols=letters)
     except (exceptions.AutomatonException, exceptions.RegexException, RecursionError) as error:
-        raise ValueError(f"{text!r} is neither a name nor a regular expression ({error}); {hint}") from None
+        raise ValueError(f"{text!r} is neither a name nor a regular expression ({error}); {hint(text)}") from None
     return _of_automata_lib(automaton)

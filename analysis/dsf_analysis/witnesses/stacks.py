@@ -106,7 +106,7 @@ class StackWitness:
             return False
         try:
             return all(self._decides(subject, *words) for words in self.words())
-        except (ValueError, IndexError, TypeError, RuntimeError):  # of an architecture or tables that were changed
+        except (ValueError, LookupError, TypeError, RuntimeError):  # of an architecture or tables that were changed
             return False
 
     def words(self) -> list[tuple[torch.Tensor, int]]:
