@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 from .fixes import fix_for
@@ -39,10 +38,6 @@ class Question:
 
     def all(self, has: Callable[[LayerFacts], bool]) -> bool:
         return all(map(has, self.kinds))
-
-    @cached_property
-    def linear(self) -> bool:
-        return self.all(lambda k: k.linear)
 
     @property
     def title(self) -> str:

@@ -68,14 +68,13 @@ class Refutation:
         """Are its words made of letters of the language, and its numbers whole?"""
         p, letters = self.pattern, range(len(self.language.letters))
         if isinstance(p, Permuting):
-            words, numbers = p.words, p.points
-            numbers = (*numbers, 0 if p.length is None else p.length) if isinstance(numbers, tuple) else (None,)
+            if not (isinstance(p.words, tuple) and isinstance(p.points, tuple)):
+                return False
+            words, numbers = p.words, (*p.points, 0 if p.length is None else p.length)
         else:
-            words = [getattr(p, f.name) for f in fields(p) if f.type == "Word"]
+            words = tuple(getattr(p, f.name) for f in fields(p) if f.type == "Word")
             numbers = (p.period,) if isinstance(p, Period) else ()
-        spelled = isinstance(words, (tuple, list)) and all(
-            isinstance(w, tuple) and all(type(i) is int and i in letters for i in w) for w in words
-        )
+        spelled = all(isinstance(w, tuple) and all(type(i) is int and i in letters for i in w) for w in words)
         return spelled and all(type(x) is int for x in numbers)
 
     def _defeats(self) -> bool:
