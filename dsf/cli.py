@@ -259,6 +259,27 @@ def run(
     run_model(model, file, chunk, length, edit or (), compare, dtype, as_json)
 
 
+@app.command()
+def bench(
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu or cuda; default: cuda where there is one.")
+    ] = None,
+    against: Annotated[str | None, typer.Option(metavar="NAME,...", help="Peers: torch, transformers, fla.")] = None,
+    cases: Annotated[str | None, typer.Option(metavar="NAME,...", help="Only these, as in gla,kda.")] = None,
+    length: Annotated[int | None, typer.Option(min=1, help="Tokens, instead of each case's own number.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32 (default on a CPU), bfloat16 (on CUDA), ...")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads on a CPU.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds: to have a look.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a table in Markdown.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure how fast architectures run here, beside other implementations and the speed of this device."""
+    from .cli_bench import run_bench
+
+    agrees = run_bench(device, against, cases, length, dtype, threads, quick, as_json, as_markdown)
+    raise typer.Exit(int(not agrees))
+
+
 # ------------------------------------------------------------------------------------------------------------- parts
 
 

@@ -16,6 +16,7 @@ import sympy as sp
 import torch
 
 from .composites import Writes
+from .deferred import Deferred, is_long
 from .domains import Domain
 from .feedback import Feedback
 from .operators import Dense, Operator
@@ -128,6 +129,8 @@ class Architecture:
                     "operator such as I or diag(b). Without y=Previous, drop u=Drive and transform the drive yourself"
                 )
             return Feedback(self, values, tensors)
+        if is_long(values):
+            return Deferred.of(self, values, tensors)
         return replace(self.evaluate(values), signals=tensors)
 
     def _canonical(self, d: Domain, x: torch.Tensor, heads: int) -> Any:

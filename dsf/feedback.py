@@ -54,8 +54,11 @@ class Feedback:
 
     def slice(self, start: int, stop: int) -> Feedback:
         """The system of the steps start..stop-1."""
-
         return self.map(lambda leaf: leaf[:, start:stop] if leaf.shape[1] > 1 else leaf)
+
+    def rearranged(self, f: Callable) -> Feedback:
+        """The same system with f, which selects or moves along batch and time, applied to every signal."""
+        return self.map(f)
 
     def map(self, f: Callable) -> Feedback:
         """The same system with f applied to every signal [B, T, H, ...]."""

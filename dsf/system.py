@@ -158,8 +158,16 @@ class System:
 
     def slice(self, start: int, stop: int) -> System:
         """The system of the steps start..stop-1."""
-        cut = self.map(lambda leaf: leaf[:, start:stop] if leaf.shape[1] > 1 else leaf)
-        return replace(cut, varying=self.varying or self.length > 1)
+        return self.rearranged(lambda leaf: leaf[:, start:stop] if leaf.shape[1] > 1 else leaf)
+
+    def rearranged(self, f: Callable) -> System:
+        """The same system with f, which selects or moves along batch and time, applied to every leaf."""
+        return replace(self.map(f), varying=self.varying or self.length > 1)
+
+    @property
+    def outline(self) -> System:
+        """Its first step, with the structure of all of them (see deferred.py for systems that are not computed yet)."""
+        return self if self.length == 1 else self.slice(0, 1)
 
     def dense(self) -> Any:
         """A as matrices [..., n, n]; on symbols a sympy Matrix."""

@@ -114,7 +114,8 @@ def _check_outputs(system: System, channels: int) -> None:
         raise ValueError(
             f"C is an operator, so u should have one channel, but the last axis of the drive u is {channels}"
         )
-    scalar = not is_zero(system.D) and not isinstance(system.D, Operator)
+    D = system.outline.D
+    scalar = not is_zero(D) and not isinstance(D, Operator)
     if scalar and (r is not None or m is not None) and (r or 1) != (m or 1):
         raise ValueError(f"D is a scalar, but y has {r or 1} entries and u has {m or 1}: make D an operator")
 
@@ -125,7 +126,7 @@ def check_state(system: Any, u: torch.Tensor, state: Any) -> None:
         return
     if isinstance(system, Bidirectional):
         raise ValueError("a bidirectional system reads the whole sequence: it has no state to carry; call it without")
-    if isinstance(system, Feedback) or isinstance(system.B, Features):
+    if isinstance(system, Feedback) or isinstance(system.outline.B, Features):
         return _check_parts(system, u, state)
     if not isinstance(state, torch.Tensor):
         raise TypeError(f"the state should be a tensor [B, H, n, p], got {type(state).__name__}")

@@ -5,42 +5,81 @@ Plain autograd would keep every intermediate result of every chunk (for chunks o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 
 Step = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 
 
-def over_chunks(step: Step, size: int, x: torch.Tensor, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """y, x of y_k, x = step(x, *(chunk k of every input)); axis 2 is time, y is joined along it.
+@dataclass(frozen=True)
+class Chunks:
+    """How time is cut: `size` steps of the axis; inputs of size 1 there are constant, where others have T > 1."""
 
-    inputs [B | 1, H | 1, T, ...] with one T. Differentiable in x and in every input, any number of times.
+    size: int
+    axis: int = 2
+
+    def cut(self, inputs: Sequence[torch.Tensor]) -> list[tuple[torch.Tensor, ...]]:
+        """The chunks of all inputs. Split once: slices would each give a gradient of full size, at every chunk."""
+        T = max(a.shape[self.axis] for a in inputs)
+        count = max(1, -(-T // self.size))
+        pieces = [a.split(self.size, self.axis) if self._varies(a, T) else (a,) * count for a in inputs]
+        return list(zip(*pieces, strict=True))
+
+    def joined(self, gradients: list[tuple], inputs: Sequence[torch.Tensor]) -> list:
+        """The gradients of the inputs from those of their chunks, first chunk first."""
+        T = max(a.shape[self.axis] for a in inputs)
+        return [
+            None if parts[0] is None else torch.cat(parts, self.axis) if self._varies(a, T) else sum(parts)
+            for a, parts in zip(inputs, zip(*gradients, strict=True), strict=True)
+        ]
+
+    def _varies(self, a: torch.Tensor, T: int) -> bool:
+        return a.shape[self.axis] == T
+
+
+def over_chunks(
+    step: Step, size: int, x: torch.Tensor, *inputs: torch.Tensor, axis: int = 2
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """y, x of y_k, x = step(x, *(chunk k of every input)); `axis` is time, y is joined along it.
+
+    inputs [B | 1, H | 1, T | 1, ...] (axis 1: [B | 1, T | 1, ...]). Differentiable in x and in every input, any number
+    of times.
     """
     # the transforms of torch.func see through plain operations only; autograd.Function asks the same question
     transformed = torch._C._are_functorch_transforms_active()
+    chunks = Chunks(size, axis)
     if not transformed and torch.is_grad_enabled() and any(a.requires_grad for a in (x, *inputs)):
-        return _Recomputed.apply(step, size, x, *inputs)
-    return _run(step, size, x, inputs)
+        return _Recomputed.apply(step, chunks, x, *inputs)
+    return _run(step, chunks, x, inputs)
 
 
-def _run(step: Step, size: int, x: torch.Tensor, inputs: tuple, starts: list | None = None):
-    outputs = []
-    # split once: slicing an input at every chunk would give a full-size gradient at every chunk
+def _run(step: Step, chunks: Chunks, x: torch.Tensor, inputs: tuple, starts: list | None = None):
+    outputs, whole, done = [], None, 0
+    pieces = chunks.cut(inputs)
+    in_place = not torch.is_grad_enabled() and not torch._C._are_functorch_transforms_active() and len(pieces) > 1
     with torch.autocast(x.device.type, enabled=False):
-        for parts in zip(*(a.split(size, 2) for a in inputs), strict=True):
+        for parts in pieces:
             if starts is not None:
                 starts.append(x)
             y, x = step(x, *parts)
-            outputs.append(y)
-    return torch.cat(outputs, 2), x
+            if not in_place:
+                outputs.append(y)
+                continue
+            if whole is None:  # to be filled while a chunk is in the cache
+                T = max(a.shape[chunks.axis] for a in inputs)
+                whole = y.new_empty((*y.shape[: chunks.axis], T, *y.shape[chunks.axis + 1 :]))
+            whole.narrow(chunks.axis, done, y.shape[chunks.axis]).copy_(y)
+            done += y.shape[chunks.axis]
+    return (torch.cat(outputs, chunks.axis) if whole is None else whole), x
 
 
 class _Recomputed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, step: Step, size: int, x: torch.Tensor, *inputs: torch.Tensor):  # type: ignore[override]
-        ctx.step, ctx.size, starts = step, size, []
-        y, last = _run(step, size, x, inputs, starts)
+    def forward(ctx, step: Step, chunks: Chunks, x: torch.Tensor, *inputs: torch.Tensor):  # type: ignore[override]
+        ctx.step, ctx.chunks, starts = step, chunks, []
+        y, last = _run(step, chunks, x, inputs, starts)
         ctx.save_for_backward(*inputs, *starts)
         ctx.count = len(inputs)
         return y, last
@@ -51,12 +90,13 @@ class _Recomputed(torch.autograd.Function):
         inputs, starts = saved[: ctx.count], saved[ctx.count :]
         if torch.is_grad_enabled():  # a derivative of the derivative is wanted: the whole graph, by plain autograd
             wanted = [a for a, need in zip((starts[0], *inputs), ctx.needs_input_grad[2:], strict=True) if need]
-            results = _run(ctx.step, ctx.size, starts[0], inputs)
-            found = iter(torch.autograd.grad(results, wanted, (grad_y, grad_x), create_graph=True))
+            results = _run(ctx.step, ctx.chunks, starts[0], inputs)
+            weights = (grad_y, grad_x)
+            found = iter(torch.autograd.grad(results, wanted, weights, create_graph=True, materialize_grads=True))
             return (None, None, *(next(found) if need else None for need in ctx.needs_input_grad[2:]))
-        pieces = zip(starts, grad_y.split(ctx.size, 2), *(a.split(ctx.size, 2) for a in inputs), strict=True)
+        pieces = zip(starts, grad_y.split(ctx.chunks.size, ctx.chunks.axis), ctx.chunks.cut(inputs), strict=True)
         gradients: list[tuple] = []
-        for start, grad, *parts in reversed(list(pieces)):
+        for start, grad, parts in reversed(list(pieces)):
             with torch.enable_grad(), torch.autocast(start.device.type, enabled=False):
                 leaves = [
                     a.detach().requires_grad_(need)
@@ -64,8 +104,7 @@ class _Recomputed(torch.autograd.Function):
                 ]
                 results = ctx.step(*leaves)
                 wanted = [a for a in leaves if a.requires_grad]
-                found = iter(torch.autograd.grad(results, wanted, (grad, grad_x)))
+                found = iter(torch.autograd.grad(results, wanted, (grad, grad_x), materialize_grads=True))
             grad_x = next(found)
             gradients.append(tuple(next(found) if a.requires_grad else None for a in leaves[1:]))
-        joined = [None if g[0] is None else torch.cat(g[::-1], 2) for g in zip(*gradients, strict=True)]
-        return (None, None, grad_x, *joined)
+        return (None, None, grad_x, *ctx.chunks.joined(gradients[::-1], inputs))

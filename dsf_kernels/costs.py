@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import torch
 
 from dsf.composites import Block, Composed, Product, Sum, Writes
+from dsf.deferred import Deferred
 from dsf.features import Features, decay_and_window
 from dsf.feedback import Feedback
 from dsf.operators import (
@@ -46,6 +46,9 @@ NOMINAL = {
     "cpu": Machine("2-core CPU", bandwidth=20e9, rate=100e9, call=5e-6),
     "cuda": Machine("data-centre GPU", bandwidth=4e12, rate=50e12, call=10e-6),
 }
+
+
+LIFTS = 4  # passes over a matrix that is made of another structure
 
 
 @dataclass(frozen=True)
@@ -108,10 +111,21 @@ def flops(system: System | Feedback, sizes: Sizes) -> float:
     z = sizes
     if isinstance(system, Feedback):  # every entry of a recurrent matrix acts once a step
         return 2 * z.rows * z.length * sum(prod(leaf.shape[3:]) for leaf in leaves(tuple(system.values.values())))
-    if isinstance(system.B, Features):
-        return 2 * z.rows * pairs(system, z) * (z.n + z.p)
-    sides = [multiplications(M, z.n) if isinstance(M, Operator) else z.n for M in (system.B, system.C)]
-    return 2 * z.rows * z.length * z.p * (multiplications(system.A, z.n) + sum(sides))
+    step = system.outline
+    if isinstance(step.B, Features):
+        return 2 * z.rows * pairs(step, z) * (z.n + z.p)
+    sides = [multiplications(M, z.n) if isinstance(M, Operator) else z.n for M in (step.B, step.C)]
+    return 2 * z.rows * z.length * z.p * (multiplications(step.A, z.n) + sum(sides))
+
+
+def lift_cost(system: System, structure: type[Operator], sizes: Sizes) -> Cost:
+    """Of A as a matrix, where it is none: n x n numbers a step, made once, written and read."""
+    A = system.outline.A
+    if structure is not Dense or isinstance(A, Dense):
+        return Cost(0, 0)
+    z, constant = sizes, not isinstance(system, Deferred) and all(leaf.shape[1] == 1 for leaf in leaves(system.A))
+    entries = z.rows * (1 if constant else z.steps) * z.n * z.n
+    return Cost(2 * multiplications(A, z.n) * entries / z.n, LIFTS * entries * z.itemsize)
 
 
 def pairs(system: System, sizes: Sizes) -> float:
@@ -122,13 +136,9 @@ def pairs(system: System, sizes: Sizes) -> float:
 
 
 def signal_bytes(system: System | Feedback) -> int:
-    """Of the leaves of the operators: each once, and a broadcast one as it lies in memory."""
-    parts: Any = (
-        tuple(system.values.values())
-        if isinstance(system, Feedback)
-        else (system.A, system.B, system.C, system.D, system.sink)
-    )
-    unique = {id(leaf): leaf for leaf in leaves(parts)}.values()
+    """Of the leaves of the operators (not computed yet: of the signals), each once, and broadcast ones as they lie."""
+    known = leaves(tuple(system.values.values())) if isinstance(system, Feedback) else system.leaves
+    unique = {id(leaf): leaf for leaf in known}.values()
     return sum(map(_stored, unique))
 
 

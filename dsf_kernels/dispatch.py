@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 
+from dsf.deferred import Deferred
 from dsf.feedback import Feedback
 from dsf.lattice import path
 from dsf.reference import scan
@@ -14,15 +16,24 @@ from dsf.system import System
 from dsf.transforms import Bidirectional
 from dsf.validation import check_drive, check_state
 
-from .columns import run_columns, transition, why_not, working_dtype
-from .costs import Cost, floor
+from .blocks import run_in_blocks, suits
+from .columns import run_columns
+from .costs import Cost, floor, lift_cost
 from .explanation import Explanation
+from .packed import run_packed
+from .reach import transition, why_not, working_dtype
 from .registry import Kernel, kernels
+from .signature import signature
 from .sizes import Sizes, sizes_of
+from .states import run_states
 
 
 def simulate(
-    system: System | Feedback | Bidirectional, u: torch.Tensor, state: Any = None, backend: str = "auto"
+    system: System | Feedback | Bidirectional,
+    u: torch.Tensor,
+    state: Any = None,
+    backend: str = "auto",
+    cu_seqlens: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, Any]:
     """Runs a system on a drive: x_t = A_t x_{t-1} + B_t u_t, y_t = C_t x_t + D_t u_t. Differentiable, any structure.
 
@@ -31,8 +42,10 @@ def simulate(
     precision), feedback (x, y), bidirectional None; infinite features the past (k, u), or (k, u, w) with the log
     weights of its tokens, where there are any (see dsf.reference.scan).
 
-    backend: "auto", "reference", or the name of a kernel. Raises ValueError where sizes, dtypes, devices or the state
-    do not fit, or where the kernel of that name declines; TypeError for what is no system or no tensor.
+    backend: "auto", "reference", or the name of a kernel. cu_seqlens [N + 1]: u [1, T, H, p] holds N sequences, packed
+    from cu_seqlens[i] to cu_seqlens[i + 1]; their states are [N, H, n, p]. Raises ValueError where sizes, dtypes,
+    devices or the state do not fit, or where the kernel of that name declines; TypeError for what is no system or no
+    tensor.
 
     >>> import dsf
     >>> arch = dsf.architecture_named("mamba2")
@@ -41,6 +54,8 @@ def simulate(
     >>> y.shape, state.shape
     (torch.Size([1, 100, 2, 4]), torch.Size([1, 2, 8, 4]))
     """
+    if cu_seqlens is not None:
+        return run_packed(lambda *part: simulate(*part, backend=backend), system, u, state, cu_seqlens)  # type: ignore[arg-type]
     check_drive(system, u)
     check_state(system, u, state)
     check_state(system, u, getattr(system, "x0", None))
@@ -50,10 +65,13 @@ def simulate(
         forward, _ = simulate(system.forward, u, backend=backend)
         backward, _ = simulate(system.backward, u.flip(1), backend=backend)
         return system.combine(forward, backward.flip(1)), None
-    chosen = _named(backend, system, u) if backend != "auto" else _choice(system, u)[0]
-    if chosen.covers is None or isinstance(system, Feedback):  # a kernel of columns declines feedback
-        return chosen.run(system, u, state)
-    return run_columns(chosen, system, u, state)
+    chosen = _named(backend, system, u) if backend != "auto" else _remembered(system, u)
+    run = partial(_FORMS[chosen.form], chosen)
+    if isinstance(system, Deferred):
+        if chosen.form != "system" and suits(system, u, state):
+            return run_in_blocks(run, system, u, state)
+        system = system.evaluated
+    return run(system, u, state)
 
 
 def explain(system: System | Feedback | Bidirectional, u: torch.Tensor | None = None) -> Explanation:
@@ -80,37 +98,72 @@ def explain(system: System | Feedback | Bidirectional, u: torch.Tensor | None = 
     return Explanation(chosen.name, declined, route, _cost(chosen, system, sizes), floor(system, sizes), sizes)
 
 
+MOST = 512  # choices that are remembered
+WHOLE = "it needs A, B, C of all steps at once, and they are many times as large as the signals"
+
+
+def _run_system(kernel: Kernel, system: Any, u: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+    return kernel.run(system, u, state)
+
+
+_FORMS: dict[str, Any] = {"columns": run_columns, "states": run_states, "system": _run_system}
+
+
 # --------------------------------------------------------------------------------------------------------- the choice
 def _choice(system: System | Feedback, u: torch.Tensor | None) -> tuple[Kernel, dict[str, str], Sizes]:
     """The kernel, why not each other one, and the sizes on which the costs rest."""
     sizes, dtype = sizes_of(system, u), working_dtype(system, u)
-    reasons = {k: why_not(k, system) or k.unsupported(dtype, sizes.device) for k in kernels().values()}
+    reasons = {k: k.unsupported(dtype, sizes.device) or why_not(k, system) for k in kernels().values()}
+    in_blocks = [k for k, why in reasons.items() if why is None and k.form != "system"]
+    if isinstance(system, Deferred) and u is not None and suits(system, u, None) and in_blocks:
+        reasons |= {k: WHOLE for k, why in reasons.items() if why is None and k not in in_blocks}
     times = {k: _cost(k, system, sizes).milliseconds(sizes.device) for k, why in reasons.items() if why is None}
     chosen = min(times, key=lambda k: times[k])
     dearer = {k: f"it costs more: {ms:.3g} ms (predicted, nominal)" for k, ms in times.items()}
     return chosen, {k.name: why or dearer[k] for k, why in reasons.items() if k is not chosen}, sizes
 
 
+_KNOWN: dict[tuple, Kernel] = {}
+
+
+def _remembered(system: System | Feedback, u: torch.Tensor) -> Kernel:
+    """The kernel; one token after the other, a system is asked about once."""
+    key = (*signature(system, u), id(kernels()), len(kernels()))
+    try:
+        hash(key)
+    except TypeError:  # an operator of the user's with a field that is no value
+        return _choice(system, u)[0]
+    if key not in _KNOWN:
+        if len(_KNOWN) >= MOST:
+            _KNOWN.clear()
+        _KNOWN[key] = _choice(system, u)[0]
+    return _KNOWN[key]
+
+
 def _named(name: str, system: System | Feedback, u: torch.Tensor) -> Kernel:
     if name not in kernels():
         raise ValueError(f'backend is "auto", "reference" or a kernel ({", ".join(kernels())}), got {name!r}')
     kernel = kernels()[name]
-    reason = why_not(kernel, system) or kernel.unsupported(working_dtype(system, u), u.device.type)
+    reason = kernel.unsupported(working_dtype(system, u), u.device.type) or why_not(kernel, system)
     if reason:
         raise ValueError(f'the kernel {name} declines this system: {reason}; backend="auto" finds one that runs it')
     return kernel
 
 
 def _cost(kernel: Kernel, system: System | Feedback, sizes: Sizes) -> Cost:
-    return kernel.cost(sizes) if kernel.covers is not None else kernel.cost(system, sizes)
+    if kernel.covers is None:
+        return kernel.cost(system, sizes)
+    assert isinstance(system, System)
+    return kernel.cost(sizes) + lift_cost(system, kernel.covers, sizes)
 
 
 def _route(kernel: Kernel, system: System | Feedback) -> tuple[str, ...]:
     if isinstance(system, Feedback):
         return ("Feedback",)
     if kernel.covers is None:
-        return (type(system.A).__name__,)
+        return (type(system.outline.A).__name__,)
     A = transition(system)
     climbed = path(type(A), kernel.covers) or ()
-    steps = () if type(A) is type(system.A) else (f"{type(system.A).__name__} (time x J)",)
+    whole = type(system.outline.A)
+    steps = () if type(A) is whole else (f"{whole.__name__} (time x J)",)
     return (*steps, *(structure.__name__ for structure in climbed))

@@ -10,7 +10,7 @@ from dsf.feedback import Feedback
 from dsf.system import System
 from dsf.tree import leaves
 
-from .columns import working_dtype
+from .reach import working_dtype
 
 ASSUMED_LENGTH, ASSUMED_CHANNELS = 1024, 64
 

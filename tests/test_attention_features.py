@@ -113,6 +113,7 @@ ALL = (
     | {"everything": everything, "everything relative": everything_relative}
 )
 WINDOWS = {"window": W, "window, grouped": W, "bare": W, "everything": W, "everything relative": 4}
+UNFUSED = ("capped", "capped, grouped", "bare", "floored", "everything")  # what torch's attention does not know
 CAPS = {"capped": 2.0, "capped, grouped": 2.0, "everything": 3.0}
 every = pytest.mark.parametrize("name", ALL)
 
@@ -413,7 +414,8 @@ def test_the_other_readings(name):
     assert "oo x oo" in repr(arch.names()) and arch.open_range(1e-3).bounds()
     arch, signals, u = draw(name)
     system = arch(**signals)
-    assert "oo x 1" in repr(system) and dsf.explain(system, u).kernel == "sequential"
+    kernel = "sequential" if name in UNFUSED else "scaled_dot_product"
+    assert "oo x 1" in repr(system) and dsf.explain(system, u).kernel == kernel
     assert dsf.parity(system).answer is None  # a member of its family, whose keys may carry positions
     assert dsf.spectrum(system).parts and "infinitely many" in dsf.spectrum(system).subject
 
@@ -451,11 +453,11 @@ def test_equations():
 
 
 def test_costs_count_the_pairs_that_are_seen():
-    arch, signals, u = draw("window", length=64)
+    arch, signals, u = draw("window", length=2048)
     near, far = dsf.explain(arch(**signals), u), dsf.explain(dsf.architecture_named("softmax_attention")(**signals), u)
-    for found, pairs in ((near, 1 + 2 + 62 * 3), (far, 64 * 65 / 2)):
+    for found, pairs in ((near, 1 + 2 + 2046 * 3), (far, 2048 * 2049 / 2)):
         per_pair = 2 * 2 * 4 * (4 + 3)  # flops of a multiply-add, B, H, n + p + 1
-        assert abs(found.floor.flops / per_pair - pairs) <= 32
+        assert abs(found.floor.flops / per_pair - pairs) <= 1024
     assert near.milliseconds < far.milliseconds
 
 

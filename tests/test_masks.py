@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import dsf
+from dsf.attention_masks import sight
 from tiny_models import FAMILIES, example_tokens, tiny_model
 
 SAME = 2e-4
@@ -111,3 +112,16 @@ def test_13_on_padding_the_input_is_zero_and_the_transition_is_not_one():
     assert (layer.signals["dt"][1, padding] > 0).all()
     state = dsf.simulate(layer.system.slice(0, 17), layer.drive[:, :17])[1]
     assert not state[1].any() and state[0].any()
+
+
+def test_a_mask_that_was_changed_in_place_is_read_again():
+    mask = torch.ones(6, 6, dtype=torch.bool).tril()
+    assert sight(mask, 6, 6, "it").window is None
+    assert sight(mask, 6, 6, "it") is sight(mask, 6, 6, "it")
+    mask &= torch.ones(6, 6, dtype=torch.bool).triu(-1)
+    assert sight(mask, 6, 6, "it").window == 2
+    with torch.inference_mode():
+        mask = torch.ones(6, 6, dtype=torch.bool).tril()
+        sight(mask, 6, 6, "it")
+        mask &= torch.ones(6, 6, dtype=torch.bool).triu(-1)
+        assert sight(mask, 6, 6, "it").window == 2

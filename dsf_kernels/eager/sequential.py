@@ -14,8 +14,8 @@ from dsf.reference import scan
 from dsf.system import System
 from dsf.tree import leaves, tree_map
 
-from ..columns import HALF
 from ..costs import Cost, Sizes, floor, pairs
+from ..reach import HALF
 from ..registry import kernel
 
 CALLS = 16  # operations of a step: cutting, A x, the write, the read
@@ -32,7 +32,7 @@ def cost(system: System | Feedback, sizes: Sizes) -> Cost:
     return Cost(least.flops, least.bytes + PASSES * z.steps * z.rows * z.n * z.p * z.itemsize, calls * z.steps)
 
 
-@kernel("sequential", covers=None, cost=cost)
+@kernel("sequential", form="system", cost=cost)
 def run(system: System | Feedback, u: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
     """dsf.reference.scan; half precision is computed, and its state kept, in fp32, and y has u's dtype."""
     if u.dtype not in HALF:

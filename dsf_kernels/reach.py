@@ -1,0 +1,69 @@
+"""Which kernels a system can reach: the structure of A climbs to theirs, and the rest of it fits their form."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import torch
+
+from dsf.composites import Product, Writes, micro_step
+from dsf.features import Features
+from dsf.feedback import Feedback
+from dsf.lattice import climb, path, vector_like
+from dsf.operators import Operator, RealPart
+from dsf.system import System
+from dsf.tree import leaves
+
+from .registry import Kernel
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+def why_not(kernel: Kernel, system: System | Feedback) -> str | None:
+    """Why a kernel cannot run this system, or None."""
+    if kernel.covers is None:
+        return kernel.declines(system)
+    if isinstance(system, Feedback):
+        return "feedback: A_t is a function of y_{t-1}, known only once step t-1 has run"
+    step = system.outline
+    if isinstance(step.B, Features) or isinstance(step.C, Features):
+        return "infinite features: only inner products phi(q)^T phi(k) exist"
+    unfit = _not_columns(step) if kernel.form == "columns" else _not_states(step)
+    if unfit:
+        return unfit
+    A = transition(system)
+    if path(type(A), kernel.covers) is None:
+        return f"{type(A).__name__} does not climb to {kernel.covers.__name__}"
+    lifted = climb(A, kernel.covers, step.state_size, vector_like(step))
+    if lifted is None:
+        return f"this {type(A).__name__} has no form as {kernel.covers.__name__}"
+    return kernel.declines(lifted)
+
+
+def _not_columns(system: System) -> str | None:
+    for side, M, known in (("B", system.B, Writes), ("C", system.C, RealPart)):
+        if isinstance(M, Operator) and not isinstance(M, known):
+            return f"{side} is an operator ({type(M).__name__}), and the kernel takes a vector"
+    return "the readout is a nonlinear function of the state" if system.readout else None
+
+
+def _not_states(system: System) -> str | None:
+    return "micro-steps: the state is read at every J-th step only" if isinstance(system.A, Product) else None
+
+
+def transition(system: System) -> Operator:
+    """A of the first (micro-)step: its structure is that of all, and a lift of it is cheap."""
+    A = system.outline.A
+    return micro_step(A.factor, 0) if isinstance(A, Product) else A
+
+
+def working_dtype(system: System | Feedback, u: torch.Tensor | None = None) -> torch.dtype:
+    """The dtype to which signals and drive promote."""
+    parts = tuple(system.values.values()) if isinstance(system, Feedback) else tuple(system.leaves)
+    found = [x.dtype for x in leaves((parts, u)) if x.is_floating_point() or x.is_complex()]
+    return reduce(torch.promote_types, found) if found else torch.get_default_dtype()
+
+
+def first_state(given: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The state in the dtype in which it is kept: fp32 where the signals are in half precision."""
+    return given.to(torch.float32 if dtype in HALF else torch.promote_types(dtype, given.dtype))

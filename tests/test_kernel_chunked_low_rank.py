@@ -1,0 +1,177 @@
+"""The kernel "chunked_low_rank" against the reference: delta rules; one decay, one per channel, none, or signed."""
+
+from functools import partial
+
+import pytest
+import torch
+
+import dsf
+from dsf.operators import DiagonalPlusLowRank
+from dsf.reference import scan
+from dsf_kernels.chunks import over_chunks
+from dsf_kernels.eager.chunked_low_rank import CHUNK, _chunk
+from kernel_cases import (
+    EXACT,
+    FP32,
+    HALF,
+    LENGTHS,
+    MIN,
+    check_causal,
+    check_half,
+    check_kept,
+    check_pieces,
+    check_reference,
+    close,
+    draw,
+    poisoned_memory,  # noqa: F401
+    with_ends,
+)
+
+pytestmark = pytest.mark.usefixtures("poisoned_memory")
+KERNEL = "chunked_low_rank"
+LogDecays = dsf.Vector(-dsf.inf, 0)
+
+
+@dsf.architecture("Separate erase and write, decay per channel", register=False)
+def separate(q=dsf.Vector, erase=dsf.Unit, seen=dsf.Unit, k=dsf.Vector, a=dsf.Gate, g=LogDecays):
+    return dsf.System(A=DiagonalPlusLowRank(dsf.decay(g), a, erase, seen), B=k, C=q)
+
+
+@dsf.architecture("Separate erase and write, read before, one decay", register=False)
+def separate_before(q=dsf.Shared(dsf.Vector), erase=dsf.Unit, seen=dsf.Shared(dsf.Unit), k=dsf.Vector, g=dsf.LogDecay):
+    return dsf.System(A=DiagonalPlusLowRank(dsf.decay(g), 1, erase, seen), B=k, C=q, reads="before")
+
+
+@dsf.architecture("Signed diagonal minus rank one, read before", register=False)
+def signed(q=dsf.Vector, k=dsf.Unit, beta=dsf.Gate, d=dsf.Vector(-1, 1)):
+    return dsf.System(A=DiagonalPlusLowRank(d, beta, k, k), B=beta * k, C=q, reads="before")
+
+
+@dsf.architecture("A scalar and one constant key for all heads", register=False)
+def constant(q=dsf.Vector, k=dsf.Param(dsf.Unit), beta=dsf.Param(dsf.Gate), d=dsf.Gate, b=dsf.Shared(dsf.Vector, 2)):
+    return dsf.System(A=DiagonalPlusLowRank(d, beta, k, k), B=b, C=q)
+
+
+@dsf.architecture("No diagonal at all", register=False)
+def no_diagonal(q=dsf.Vector, k=dsf.Unit, v=dsf.Unit):
+    return dsf.System(A=DiagonalPlusLowRank(0, 1, k, v), B=k, C=q)
+
+
+ZOO = {name: dsf.architecture_named(name) for name in ("deltanet", "gated_deltanet", "kda", "deltaproduct")}
+TWO = dsf.Scalar(0, 2)
+ALL = (
+    ZOO
+    | {"to_two": ZOO["gated_deltanet"].with_domain(beta=TWO), "kda_to_two": ZOO["kda"].with_domain(beta=TWO)}
+    | {"separate": separate, "separate_before": separate_before, "signed": signed, "constant": constant}
+    | {"no_diagonal": no_diagonal}
+)
+
+
+def at_the_ends(name, signals, decays=(-20.0, MIN, 0.0)):
+    """Decays and multipliers at their ends, and one key for all steps of the first head."""
+    ends = {"g": decays, "beta": (0.0, 1.0, 2.0) if "two" in name or name == "deltaproduct" else (0.0, 1.0)}
+    ends |= {"d": (0.0, -1.0, 1.0) if name == "signed" else (0.0, 1.0)}
+    signals = with_ends(signals, **{key: values for key, values in ends.items() if key in signals})
+    if name in ZOO and signals["k"].shape[1]:
+        signals["k"] = torch.cat([signals["k"][:, :1, :1].expand_as(signals["k"][:, :, :1]), signals["k"][:, :, 1:]], 2)
+    return signals
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("name", ALL)
+def test_it_is_the_reference(name, length):
+    signals, u = draw(ALL[name], length, heads=2)
+    check_reference(KERNEL, ALL[name], at_the_ends(name, signals), u)
+
+
+@pytest.mark.parametrize("name", ["gated_deltanet", "kda"])
+def test_it_is_the_reference_over_many_chunks(name):
+    signals, u = draw(ALL[name], 1000, heads=1, n=3, p=2, batch=1)
+    check_reference(KERNEL, ALL[name], signals, u)
+
+
+@pytest.mark.parametrize("name", ["deltanet", "to_two", "kda_to_two", "deltaproduct", "separate", "signed"])
+def test_fp32_at_the_end_points(name):
+    """Decays of -20, -200, -10000 and -oo among weak ones, beta of 0, 1 and 2, one key over and over."""
+    signals, u = draw(ALL[name], 150, heads=2)
+    signals = at_the_ends(name, signals, (0, -1e-3, -20, -200, -1e4, MIN))
+    check_reference(KERNEL, ALL[name], signals, u, torch.float32, FP32)
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize("g", [0.0, -20.0, MIN])
+def test_one_key_over_and_over(beta, g):
+    signals, u = draw(ALL["to_two"], 130, heads=1)
+    signals["k"] = signals["k"][:, :1].expand_as(signals["k"])
+    signals |= {"beta": torch.full_like(signals["beta"], beta), "g": torch.full_like(signals["g"], g)}
+    check_reference(KERNEL, ALL["to_two"], signals, u, torch.float32, FP32)
+    check_reference(KERNEL, ALL["to_two"], signals, u)
+
+
+@pytest.mark.parametrize("name", ["gated_deltanet", "kda"])
+def test_large_norms(name):
+    signals, u = draw(ALL[name], 130, heads=1)
+    signals["q"] = 1e4 * signals["q"]
+    check_reference(KERNEL, ALL[name], signals, 1e4 * u, torch.float32, FP32)
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_half_precision(dtype):
+    signals, u = draw(ALL["gated_deltanet"], 130)
+    check_half(KERNEL, ALL["gated_deltanet"], at_the_ends("gated_deltanet", signals), u, dtype)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_pieces_and_causality(name):
+    signals, u = draw(ALL[name], 150)
+    check_pieces(KERNEL, ALL[name], at_the_ends(name, signals), u)
+    check_causal(KERNEL, ALL[name])
+
+
+def test_what_is_not_low_rank_climbs():
+    signals, u = draw(dsf.architecture_named("gla"), 80)
+    check_reference(KERNEL, dsf.architecture_named("gla"), signals, u)
+
+
+def test_complex_numbers():
+    generator = torch.Generator().manual_seed(0)
+    d, k, v, q = (torch.randn(2, 70, 2, 3, dtype=torch.complex128, generator=generator) for _ in range(4))
+    u = torch.randn(2, 70, 2, 2, dtype=torch.float64, generator=generator)
+    system = dsf.System(A=DiagonalPlusLowRank(d / d.abs() / 2, 0.1, k, v), B=k, C=q)
+    found, expected = dsf.simulate(system, u, backend=KERNEL), scan(system, u)
+    assert all(close(a, b, EXACT) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("width", [1, 2])
+def test_gradients_and_their_gradients(before, width):
+    T, n, p = 3, 2, 1
+    shapes = [(1, 1, n, p), (1, 1, T, width), (1, 1, T, 1), *[(1, 1, T, n)] * 4, (1, 1, T, p)]
+    generators = (torch.Generator().manual_seed(i) for i in range(len(shapes)))
+    inputs = [torch.randn(s, dtype=torch.float64, generator=g) for s, g in zip(shapes, generators, strict=True)]
+    inputs[1] = -inputs[1].abs()
+    inputs = [x.requires_grad_() for x in inputs]
+
+    def f(*inputs):
+        return over_chunks(partial(_chunk, log=True, before=before), 2, *inputs)
+
+    assert torch.autograd.gradcheck(f, inputs) and torch.autograd.gradgradcheck(f, inputs)
+
+
+@pytest.mark.parametrize("name", ["gated_deltanet", "kda"])
+def test_the_transforms_of_torch_func(name):
+    signals, u = draw(ALL[name], 2 * CHUNK, heads=1, n=2, p=1, batch=1)
+
+    def last(g, backend):
+        return dsf.simulate(ALL[name](**signals | {"g": g}), u, backend=backend)[0][:, -1].sum()
+
+    g = signals["g"].clamp(min=-1)
+    found, expected = (torch.func.grad(last)(g, backend) for backend in (KERNEL, "reference"))
+    assert close(found, expected, EXACT) and found.any()
+
+
+def test_backward_keeps_inputs_and_one_state_per_chunk():
+    heads, length, n = 2, 10 * CHUNK, 8
+    signals, u = draw(ALL["gated_deltanet"], length, heads=heads, n=n, p=n, batch=1)
+    written = heads * length * (n + 1)  # beta k and the product of beta and its decay, which the body computes
+    check_kept(KERNEL, ALL["gated_deltanet"], signals, u, heads * n * n * length // CHUNK + 3 * written)
