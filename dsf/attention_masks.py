@@ -23,11 +23,13 @@ class Sight:
     valid: torch.Tensor | None = None
 
 
-def sight(mask: torch.Tensor | None, queries: int, keys: int, where: str) -> Sight:
+def sight(mask: torch.Tensor | Sight | None, queries: int, keys: int, where: str) -> Sight:
     """Reads a mask: bool [..., T, S], True for what is seen, or float, 0 for what is seen and below -1e4 for the rest.
 
     Raises Declined, with a sentence, for attention that sees what comes after, or that no window and padding explain.
     """
+    if isinstance(mask, Sight):
+        return mask
     if mask is None:
         if queries > 1:
             raise Declined(f"{where} {BIDIRECTIONAL}")
@@ -47,6 +49,9 @@ _last: dict[str, tuple] = {}
 
 
 def _read(mask: torch.Tensor, queries: int, keys: int, where: str) -> Sight:
+    plain = _without_padding(mask, queries, keys)
+    if plain is not None:
+        return plain
     seen = _as_bool(mask, where)[:, 0, :, :keys]
     if seen.shape[-2] != queries or seen.shape[-1] != keys:
         raise Declined(f"{where} has a mask {tuple(mask.shape)} for {queries} queries and {keys} keys")
@@ -62,6 +67,30 @@ def _read(mask: torch.Tensor, queries: int, keys: int, where: str) -> Sight:
         if ((rows != expected) & real).any():
             raise Declined(f"{where} has a mask that is neither a window nor padding: no state carries what it sees")
     return Sight(window, None if valid.all() else valid.expand(mask.shape[0], -1))
+
+
+def _without_padding(mask: torch.Tensor, queries: int, keys: int) -> Sight | None:
+    """What most masks are, the same window for all, read while rows are in the cache. None: it is not so."""
+    if not queries or mask.shape[-2:] != (queries, keys) or (mask.dtype != torch.bool and not mask.is_floating_point()):
+        return None
+    for axis in range(mask.dim() - 2):
+        mask = mask.narrow(axis, 0, 1) if mask.stride(axis) == 0 else mask
+    window = max(1, int(_seen(mask[..., -1, :])[0].flatten(0, -2)[:1].sum())) if mask.dim() > 2 else None
+    window = max(1, int(_seen(mask[-1])[0].sum())) if window is None else window
+    age = torch.arange(ROWS, device=mask.device)[:, None] - torch.arange(-keys, keys, device=mask.device)
+    strip = (age >= 0) & (age < window)  # [r, keys + s]: does query r see key s, where query 0 sees key 0 last?
+    for start in range(0, queries, ROWS):
+        rows = mask[..., start : start + ROWS, :]
+        shift = keys - (keys - queries + start)
+        expected = strip[: rows.shape[-2], shift : shift + keys]
+        if not all((part == expected).all() for part in _seen(rows)):
+            return None
+    return Sight(None if window >= keys else window)
+
+
+def _seen(rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """What is seen; of a float mask twice: what is 0, and what is not below -1e4. They differ where it is a bias."""
+    return (rows,) if rows.dtype == torch.bool else (rows == 0, rows > -1e4)
 
 
 BIDIRECTIONAL = (

@@ -64,8 +64,18 @@ def untouched() -> Iterator[None]:
         _handler.reset(token)
 
 
+def shared_places(*found: tuple[str, str]) -> list[tuple[str, str]]:
+    """Those of ("package.module:table", key) that are there: functions that models find in a table of their package."""
+    return [(file, name) for file, name in found if callable(_namespace(file).get(name))]
+
+
 def _namespace(file: str) -> dict[str, Any]:
-    return vars(sys.modules[file]) if file in sys.modules else {}
+    """The names of a module, or the entries of a table in it."""
+    module, _, path = file.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in filter(None, path.split(".")):
+        found = getattr(found, part, None)
+    return {} if found is None else found if isinstance(found, dict) else vars(found)
 
 
 def _install(functions: Collection[tuple[str, str]]) -> None:

@@ -20,7 +20,7 @@ import torch
 from .functions import real
 from .sets import Interval
 from .tree import Node
-from .values import Bound, MatrixBound, as_bound, column, is_name, is_one, is_zero, times, value, widest
+from .values import Bound, Log, MatrixBound, as_bound, column, is_name, is_one, is_zero, times, value, widest
 
 
 class Operator(Node):
@@ -79,7 +79,7 @@ def _check_scalar(c: Any) -> None:
     """A vector would scale rows, and leave an operator that claims a symmetry which it no longer has."""
     if isinstance(c, Operator):
         raise TypeError("operators are composed with @, as in diag(a) @ A; * takes a scalar")
-    v: Any = value(c)
+    v: Any = c.log if isinstance(c, Log) else c  # of one shape; e^log would be computed, and kept for its gradient
     sized = isinstance(v, (torch.Tensor, np.ndarray)) and v.ndim and v.shape[-1] != 1
     if sized or isinstance(v, Bound) and v.norm2 is not None:
         what = f"a vector of shape {tuple(v.shape)}" if not isinstance(v, Bound) else "a vector"

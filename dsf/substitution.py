@@ -16,13 +16,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from .attention_masks import Sight
 from .converted_layer import edited
 from .converter_registry import Converter, taps
 from .cores import Core, execute, simulated
-from .interception import intercepted, places, untouched
+from .interception import intercepted, places, shared_places, untouched
 from .recording import Call, Declined, bound
 
 INTO = "_dsf_substitution"
+FUSED = ("transformers.modeling_utils:ALL_ATTENTION_FUNCTIONS._global_mapping", "sdpa")  # needs no T x T mask
 
 
 @dataclass
@@ -60,7 +62,8 @@ def substituted(module: nn.Module, substitution: Substitution) -> nn.Module:
     """A copy of the module that shares its tensors, with the mixers of the substitution run by dsf."""
     shared = {id(t): t for t in (*module.parameters(), *module.buffers())}
     model = copy.deepcopy(module, shared)
-    if (choose := getattr(model, "set_attn_implementation", None)) is not None:
+    choose = getattr(model, "set_attn_implementation", None)
+    if choose is not None and getattr(model.config, "_attn_implementation", None) != FUSED[1]:
         choose("eager")  # the one whose attention is a function in the model's own file
     for path, converter in substitution.mixers.items():
         mixer = model.get_submodule(path)
@@ -89,7 +92,8 @@ def _executing(cls: type[nn.Module]) -> type[nn.Module]:
         own = functools.partial(cls.forward, self)
         if converter is None:
             outer = Call(path, self, {}, outer=bound(own, args, kwargs))
-            with intercepted(places([self], taps()), functools.partial(_tapped, substitution, outer)):
+            taken = [*places([self], taps()), *shared_places(FUSED)]
+            with intercepted(taken, functools.partial(_tapped, substitution, outer)):
                 return own(*args, **kwargs)
         call = Call(path, self, converter.arguments(self, own, args, kwargs))
         if not _takes(converter, own, call):
@@ -113,8 +117,12 @@ def _takes(converter: Converter, function: Callable, call: Call) -> bool:
 
 def _tapped(substitution: Substitution, outer: Call, name: str, function: Callable, args: tuple, kwargs: dict) -> Any:
     """A function of a mixer, called by it, run by dsf."""
+    arguments = bound(function, args, kwargs)
+    if name == FUSED[1]:
+        name = "eager_attention_forward"  # the same attention
+        arguments["attention_mask"] = _said(arguments)
     found = taps()[name]
-    call = replace(outer, arguments=bound(function, args, kwargs), function=name)
+    call = replace(outer, arguments=arguments, function=name)
     with untouched():
         if found.stage and call.path not in substitution.stages:
             return function(*args, **kwargs)
@@ -124,6 +132,14 @@ def _tapped(substitution: Substitution, outer: Call, name: str, function: Callab
         if call.name() not in substitution.layers:
             return function(*args, **kwargs)
         return _contiguous(execute(found.steps(call), substitution.run(call)))
+
+
+def _said(arguments: dict[str, Any]) -> Any:
+    """The mask of a call of torch's attention, where None means that a causal module sees all that is behind."""
+    mask, queries, keys = arguments["attention_mask"], arguments["query"].shape[2], arguments["key"].shape[2]
+    causal = arguments.get("is_causal")
+    causal = getattr(arguments["module"], "is_causal", True) if causal is None else causal
+    return Sight() if mask is None and causal and queries == keys else mask
 
 
 def _contiguous(x: Any) -> Any:

@@ -18,22 +18,28 @@ from .chunks import over_chunks
 from .reach import first_state, working_dtype
 
 NUMBERS = 1 << 19  # of the operators of a block, about: 2 MB in fp32
+MANY = 1 << 26  # of the operators of a run, from which on memory matters: 256 MB in fp32
 LEAST, MOST = 64, 4096  # steps
 
 
 def suits(system: Deferred, u: torch.Tensor, state: torch.Tensor | None) -> bool:
-    """Is it worth while? The operators fill the cache, and are no light work beside a step of the state.
+    """Is it worth while? Where the operators cost as much as the run, as soon as they do not fit the cache.
 
-    Without gradients a block costs nothing but its calls; backward computes its run once more.
+    Where they are light work beside a large state, blocks cost time, and backward another run: memory decides alone.
     """
-    z = system.outline
     if torch._C._are_functorch_transforms_active() or system.numbers * u.shape[1] <= NUMBERS:
         return False  # the transforms of torch.func see no storage
-    given = (*system.leaves, u, *(() if state is None else (state,)))
-    if not torch.is_grad_enabled() or not any(x.requires_grad for x in given):
+    if _is_heavy(system, u):
         return True
-    channels = 1 if z.input_is_vector else u.shape[-1]
-    return 2 * system.numbers >= u.shape[0] * u.shape[2] * z.state_size * channels
+    given = (*system.leaves, u, *(() if state is None else (state,)))
+    trains = torch.is_grad_enabled() and any(x.requires_grad for x in given)
+    return not trains and system.numbers * u.shape[1] > MANY
+
+
+def _is_heavy(system: Deferred, u: torch.Tensor) -> bool:
+    """Does a step make as many numbers as half its state has?"""
+    channels = 1 if system.input_is_vector else u.shape[-1]
+    return 2 * system.numbers >= u.shape[0] * u.shape[2] * system.state_size * channels
 
 
 def run_in_blocks(
@@ -51,13 +57,14 @@ def run_in_blocks(
         parts = (tree_map(lambda leaf: next(turn), part) for part in values)
         return run(system.architecture.evaluate(dict(zip(system.values, parts, strict=True))), u, x)
 
-    return over_chunks(block, _steps(system), x, u, *leaves(values), axis=1)
+    most = NUMBERS if _is_heavy(system, u) else 8 * NUMBERS
+    return over_chunks(block, _steps(system, most), x, u, *leaves(values), axis=1)
 
 
-def _steps(system: Deferred) -> int:
+def _steps(system: Deferred, most: int) -> int:
     """How many steps a block has: a multiple of 64, and a power of two."""
     numbers = sum(leaf.numel() for leaf in leaves((system.outline.A, system.outline.B, system.outline.C)))
     steps = LEAST
-    while 2 * steps <= MOST and 2 * steps * numbers <= NUMBERS:
+    while 2 * steps <= MOST and 2 * steps * numbers <= most:
         steps *= 2
     return steps

@@ -15,7 +15,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dsf.values import Log, value
@@ -45,12 +44,6 @@ def decayed(d: Tensor | Log, rows: Tensor, columns: Tensor) -> tuple[Tensor, Ten
     if recorded and not torch._C._are_functorch_transforms_active():
         return _Decayed.apply(log, *inputs)
     return _double(log, *inputs, None)
-
-
-def whole_blocks(size: int, one: float, *parts: Tensor) -> list[Tensor]:
-    """The first part continued by `one`, the others by zeros, from axis -2 of length C to the power of two above."""
-    more = (1 << max(size - 1, 0).bit_length()) - size
-    return [F.pad(a, (0, 0, 0, more), value=0.0 if i else one) if more else a.contiguous() for i, a in enumerate(parts)]
 
 
 def _double(log: bool, d: Tensor, rows: Tensor, columns: Tensor, kept: list | None):

@@ -79,9 +79,9 @@ class Mixer(nn.Module):
         super().__init__()
         self.architecture = architecture_named(architecture) if isinstance(architecture, str) else architecture
         self.d_model, self.heads, self.backend = d_model, heads, backend
-        self._key = key_of(self.architecture, backend)
         parts.check_options(conv, gate, norm)
         self._layout = parts.layout_of(self.architecture, d_model, heads, n, p)
+        self._key = key_of(self.architecture, backend)
         self.n, self.p = self._layout.n, self._layout.p
         signals = self.architecture.signals
         self._drive: tuple[int, ...] = self._layout.drive

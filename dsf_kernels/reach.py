@@ -34,7 +34,11 @@ def why_not(kernel: Kernel, system: System | Feedback) -> str | None:
     A = transition(system)
     if path(type(A), kernel.covers) is None:
         return f"{type(A).__name__} does not climb to {kernel.covers.__name__}"
-    lifted = climb(A, kernel.covers, step.state_size, vector_like(step))
+    try:
+        like = vector_like(step)
+    except ValueError:
+        return "its operators A, B, C hold no tensor"
+    lifted = climb(A, kernel.covers, step.state_size, like)
     if lifted is None:
         return f"this {type(A).__name__} has no form as {kernel.covers.__name__}"
     return kernel.declines(lifted)

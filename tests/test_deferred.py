@@ -105,7 +105,7 @@ def test_blocks_where_they_are_worth_it():
         ("mamba", False, True),
         ("mamba", True, True),
         ("gla", False, False),
-        ("mamba2", False, True),
+        ("mamba2", False, False),
         ("mamba2", True, False),
     ):
         architecture = dsf.architecture_named(name)

@@ -15,7 +15,9 @@ def compiled(architecture, **options):
     key = key_of(architecture, "auto")
 
     def f(signals, u, state):
-        y, last = run_in_graph(key, tuple(architecture.signals), {k: 1.0 * x for k, x in signals.items()}, 2.0 * u, state)
+        y, last = run_in_graph(
+            key, tuple(architecture.signals), {k: 1.0 * x for k, x in signals.items()}, 2.0 * u, state
+        )
         return y + 1.0, last
 
     torch._dynamo.reset()

@@ -1,5 +1,7 @@
 """Feedback whose step is a classical cell: recognised by what it computes, and equal to the reference and to torch."""
 
+import importlib.util
+
 import pytest
 import torch
 
@@ -21,7 +23,9 @@ from dsf import (
     tanh,
 )
 from dsf.reference import scan
+from dsf_kernels import registry
 from dsf_kernels.cell_recognition import plan_of
+from dsf_kernels.cpu import cells
 from kernel_cases import EXACT, FP32, HALF, close, draw, poisoned_memory  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
@@ -88,6 +92,22 @@ def start(u):
     return tuple(torch.randn(shape, generator=generator, dtype=u.dtype) for shape in ((B, H, n, 1), (B, H, n)))
 
 
+@pytest.fixture(autouse=True, params=["fused_cells", "compiled_cells"])
+def kernel(request, monkeypatch):
+    """Both kernels, where a cell has both."""
+    if registry.kernels()[request.param].unsupported(torch.float64, "cpu"):
+        pytest.skip("needs numba")
+    monkeypatch.setitem(globals(), "KERNEL", request.param)
+
+
+KERNEL = ""
+
+
+def kernel_of(name):
+    compiled = KERNEL == "compiled_cells" and plan_of(CELLS[name]).cell in cells.LOOPS
+    return "compiled_cells" if compiled else "fused_cells"
+
+
 def with_gradients(architecture, signals, u, state, backend, dtype=torch.float64):
     """y, the final state, and the gradients of all that goes in under a weight of every entry of y and the state."""
     given = [x.to(dtype).requires_grad_() for x in (*signals.values(), u, *(state or ()))]
@@ -115,15 +135,24 @@ def test_outputs_states_and_gradients(name, started, dtype, length):
     signals, u = {k: x.to(dtype).double() for k, x in signals.items()}, u.to(dtype).double()
     state = tuple(x.to(dtype).double() for x in start(u)) if started else None
     expected = with_gradients(CELLS[name], signals, u, state, "reference")
-    found = with_gradients(CELLS[name], signals, u, state, "fused_cells", dtype)
+    found = with_gradients(CELLS[name], signals, u, state, kernel_of(name), dtype)
     assert_same(found, expected, EXACT if dtype == torch.float64 else FP32)
+
+
+@every
+def test_many_sequences_and_a_long_run(name):
+    """More sequences than go together, more steps than a piece has; states of a size that fills no row."""
+    signals, u = drawn(name, 530, batch=7, heads=2, n=3)
+    y, state = dsf.simulate(CELLS[name](**signals), u, backend=kernel_of(name))
+    expected, final = scan(CELLS[name](**signals), u)
+    assert close(y, expected, EXACT) and all(close(a, b, EXACT) for a, b in zip(state, final, strict=True))
 
 
 @every
 def test_no_step_leaves_the_state(name):
     signals, u = drawn(name, 0)
     state = start(u)
-    y, final = dsf.simulate(CELLS[name](**signals), u, state, backend="fused_cells")
+    y, final = dsf.simulate(CELLS[name](**signals), u, state, backend=kernel_of(name))
     assert y.shape == u.shape and all(torch.equal(a, b) for a, b in zip(final, state, strict=True))
 
 
@@ -133,7 +162,7 @@ def test_half_precision_keeps_its_state_in_fp32(name, dtype):
     signals, u = drawn(name, 40)
     signals, u = {k: (x / 2).to(dtype) for k, x in signals.items()}, u.to(dtype)
     expected, _ = scan(CELLS[name](**{k: x.double() for k, x in signals.items()}), u.double())
-    y, state = dsf.simulate(CELLS[name](**signals), u, backend="fused_cells")
+    y, state = dsf.simulate(CELLS[name](**signals), u, backend=kernel_of(name))
     assert y.dtype == dtype and {x.dtype for x in state} == {torch.float32} and close(y, expected, HALF[dtype])
 
 
@@ -141,14 +170,14 @@ def test_half_precision_keeps_its_state_in_fp32(name, dtype):
 def test_pieces_are_the_whole_and_the_past_does_not_see_the_future(name):
     signals, u = drawn(name, 20)
     system, state, parts = CELLS[name](**signals), None, []
-    whole, final = dsf.simulate(system, u, backend="fused_cells")
+    whole, final = dsf.simulate(system, u, backend=kernel_of(name))
     for lo, hi in ((0, 1), (1, 9), (9, 9), (9, 20)):
-        y, state = dsf.simulate(system.slice(lo, hi), u[:, lo:hi], state, backend="fused_cells")
+        y, state = dsf.simulate(system.slice(lo, hi), u[:, lo:hi], state, backend=kernel_of(name))
         parts.append(y)
     assert close(torch.cat(parts, 1), whole, EXACT)
     assert all(close(a, b, EXACT) for a, b in zip(state, final, strict=True))
     other = torch.cat([u[:, :9], u[:, 9:] + 1], 1)
-    again = dsf.simulate(system, other, backend="fused_cells")[0]
+    again = dsf.simulate(system, other, backend=kernel_of(name))[0]
     assert torch.equal(again[:, :9], whole[:, :9]) and not torch.equal(again[:, 9:], whole[:, 9:])
 
 
@@ -157,7 +186,7 @@ def test_torchs_own_network(name, theirs):
     network = theirs(3, 5, batch_first=True).double()
     x = torch.randn(2, 30, 3, dtype=torch.float64)
     layer = dsf.convert(network, x).layers["layer0"]
-    y, _ = dsf.simulate(layer.system, layer.drive, layer.state, backend="fused_cells")
+    y, _ = dsf.simulate(layer.system, layer.drive, layer.state, backend=kernel_of(name))
     assert close(y[:, :, 0], network(x)[0], EXACT)
 
 
@@ -173,9 +202,9 @@ def test_derivatives_of_the_gradient(name):
         first = torch.autograd.grad((y.pow(2).sum() + state[0].pow(3).sum()), (x, *rest), create_graph=True)
         return torch.autograd.grad(sum(g.pow(2).sum() for g in first), (x, *rest))
 
-    for a, b in zip(second("fused_cells"), second("reference"), strict=True):
+    for a, b in zip(second(kernel_of(name)), second("reference"), strict=True):
         assert close(a, b, EXACT)
-    gradient = torch.func.grad(lambda x: dsf.simulate(CELLS[name](**signals), x, backend="fused_cells")[0].sum())(u)
+    gradient = torch.func.grad(lambda x: dsf.simulate(CELLS[name](**signals), x, backend=kernel_of(name))[0].sum())(u)
     assert gradient.isfinite().all() and gradient.any()
 
 
@@ -206,13 +235,16 @@ def bent_twice(u=Drive, y=Previous, R=Param(Matrix)):
 def test_what_is_no_classical_cell_runs_step_by_step(architecture):
     signals, u = draw(architecture, 5, n=4)
     explained = dsf.explain(architecture(**signals), u)
-    assert explained.kernel == "sequential" and "classical" in explained.declined["fused_cells"]
+    assert explained.kernel == "sequential" and "classical" in explained.declined[KERNEL]
 
 
 @every
-def test_every_cell_takes_the_kernel(name):
+def test_every_cell_takes_the_kernel(name, monkeypatch):
     signals, u = drawn(name, 64)
-    assert dsf.explain(CELLS[name](**signals), u).kernel == "fused_cells"
+    if KERNEL == "fused_cells":
+        found = importlib.util.find_spec
+        monkeypatch.setattr(registry, "find_spec", lambda name: None if name == "numba" else found(name))
+    assert dsf.explain(CELLS[name](**signals), u).kernel == kernel_of(name)
 
 
 def test_roles_are_found_whatever_the_order():
@@ -224,7 +256,7 @@ def test_roles_are_found_whatever_the_order():
 def test_matrices_that_vary_are_declined():
     varying = plain.with_domain(R=Matrix)
     signals, u = draw(varying, 5, n=4)
-    assert "vary" in dsf.explain(varying(**signals), u).declined["fused_cells"]
+    assert "vary" in dsf.explain(varying(**signals), u).declined[KERNEL]
 
 
 def test_no_slice_of_full_length_per_step():
@@ -233,6 +265,6 @@ def test_no_slice_of_full_length_per_step():
     inputs = [x.requires_grad_() for x in (*signals.values(), u)]
     saved = {}
     with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.setdefault(id(x), x), lambda x: x):
-        dsf.simulate(CELLS["lstm"](**signals), u, backend="fused_cells")
+        dsf.simulate(CELLS["lstm"](**signals), u, backend=KERNEL)
     rows = u.numel()
     assert sum(x.numel() for x in saved.values()) <= sum(x.numel() for x in inputs) + 7 * rows + 1000

@@ -7,9 +7,10 @@ import torch
 
 import dsf
 from dsf.reference import scan
-from dsf_kernels import decays
+from dsf_kernels import decays, grouped
 from dsf_kernels.decays import decayed
-from dsf_kernels.eager.chunked_diagonal import CHUNK, _chunk
+from dsf_kernels.eager import chunked_diagonal
+from dsf_kernels.eager.chunked_diagonal import CHUNK, _group
 from kernel_cases import (
     EXACT,
     FP32,
@@ -67,8 +68,10 @@ def test_it_is_the_reference(name, length):
     check_reference(KERNEL, ALL[name], at_the_ends(name, signals), u)
 
 
+@pytest.mark.parametrize("chunks", [1, 3, 16])  # of a group
 @pytest.mark.parametrize("name", ["gla", "rwkv6", "mamba"])
-def test_it_is_the_reference_over_many_chunks(name):
+def test_it_is_the_reference_over_many_chunks(name, chunks, monkeypatch):
+    monkeypatch.setitem(grouped.TOGETHER, "cpu", chunks * chunked_diagonal.MATRICES * CHUNK**2)
     signals, u = draw(ALL[name], 1000, heads=1, n=3, p=2, batch=1)
     check_reference(KERNEL, ALL[name], signals, u)
 
@@ -165,7 +168,7 @@ def test_gradients_and_their_gradients(before):
     inputs[1], inputs[4] = -inputs[1].abs(), inputs[4].expand(1, 2, 5, 2).clone()
 
     def f(*inputs):
-        return over_chunks(partial(_chunk, log=True, before=before), 3, *inputs)
+        return over_chunks(partial(_group, log=True, before=before), 3, *inputs)
 
     inputs = [x.requires_grad_() for x in inputs]
     assert torch.autograd.gradcheck(f, inputs) and torch.autograd.gradgradcheck(f, inputs)

@@ -8,8 +8,11 @@ import torch
 import dsf
 from dsf.operators import DiagonalPlusLowRank
 from dsf.reference import scan
+from dsf_kernels import grouped
 from dsf_kernels.chunks import over_chunks
-from dsf_kernels.eager.chunked_low_rank import CHUNK, _chunk
+from dsf_kernels.eager import chunked_low_rank
+from dsf_kernels.eager.chunked_low_rank import CHUNK, _group
+from dsf_kernels.grouped import decayed_products, inverse, segments
 from kernel_cases import (
     EXACT,
     FP32,
@@ -84,8 +87,10 @@ def test_it_is_the_reference(name, length):
     check_reference(KERNEL, ALL[name], at_the_ends(name, signals), u)
 
 
+@pytest.mark.parametrize("chunks", [1, 3, 16])  # of a group
 @pytest.mark.parametrize("name", ["gated_deltanet", "kda"])
-def test_it_is_the_reference_over_many_chunks(name):
+def test_it_is_the_reference_over_many_chunks(name, chunks, monkeypatch):
+    monkeypatch.setitem(grouped.TOGETHER, "cpu", chunks * chunked_low_rank.MATRICES * CHUNK**2)
     signals, u = draw(ALL[name], 1000, heads=1, n=3, p=2, batch=1)
     check_reference(KERNEL, ALL[name], signals, u)
 
@@ -146,14 +151,15 @@ def test_complex_numbers():
 @pytest.mark.parametrize("width", [1, 2])
 def test_gradients_and_their_gradients(before, width):
     T, n, p = 3, 2, 1
-    shapes = [(1, 1, n, p), (1, 1, T, width), (1, 1, T, 1), *[(1, 1, T, n)] * 4, (1, 1, T, p)]
+    vectors = [(1, 1, T, n)] * 2
+    shapes = [(1, 1, n, p), (1, 1, T, width), (1, 1, T, 1), *vectors, (1, 1, T, p), *vectors]
     generators = (torch.Generator().manual_seed(i) for i in range(len(shapes)))
     inputs = [torch.randn(s, dtype=torch.float64, generator=g) for s, g in zip(shapes, generators, strict=True)]
     inputs[1] = -inputs[1].abs()
     inputs = [x.requires_grad_() for x in inputs]
 
     def f(*inputs):
-        return over_chunks(partial(_chunk, log=True, before=before), 2, *inputs)
+        return over_chunks(partial(_group, log=True, before=before), 2, *inputs)
 
     assert torch.autograd.gradcheck(f, inputs) and torch.autograd.gradgradcheck(f, inputs)
 
@@ -175,3 +181,50 @@ def test_backward_keeps_inputs_and_one_state_per_chunk():
     signals, u = draw(ALL["gated_deltanet"], length, heads=heads, n=n, p=n, batch=1)
     written = heads * length * (n + 1)  # beta k and the product of beta and its decay, which the body computes
     check_kept(KERNEL, ALL["gated_deltanet"], signals, u, heads * n * n * length // CHUNK + 3 * written)
+
+
+# ------------------------------------------------------------------------------------------------- the parts of a group
+@pytest.mark.parametrize("size", [1, 8, 16, 64])
+def test_the_inverse_of_a_unit_triangle(size):
+    A = torch.randn(2, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).tril(-1) / 4
+    assert close(inverse(A), torch.linalg.inv(A + torch.eye(size, dtype=A.dtype)), EXACT)
+
+
+def test_the_derivatives_of_the_inverse():
+    A = torch.randn(32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).tril(-1) / 8
+    entries = torch.tensor([[1, 0], [17, 3], [31, 30]]).T.unbind()
+    few = A[entries].requires_grad_()
+
+    def f(few):
+        return inverse(A.index_put(entries, few))[[1, 20, 31]]
+
+    assert torch.autograd.gradcheck(f, few) and torch.autograd.gradgradcheck(f, few)
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_decayed_products_and_their_derivatives(late):
+    """A reset among weak decays; heads that share a column."""
+    generator = torch.Generator().manual_seed(0)
+    g = -torch.rand(2, 16, dtype=torch.float64, generator=generator)
+    rows, columns = (torch.randn(m, 16, 2, dtype=torch.float64, generator=generator) for m in (2, 1))
+    resets = g.clone()
+    resets[0, 5] = resets[1, 0] = MIN
+    (P,) = decayed_products(resets, [late], [rows], [columns])
+    for i in range(16):
+        for j in range(16):
+            decay = resets[:, j + 1 : i + late].sum(-1).exp() if j < i + late else torch.zeros(2)
+            assert close(P[:, i, j], (rows[:, i] * columns[:, j]).sum(-1) * decay, EXACT)
+
+    def f(g, rows, columns):
+        return tuple(decayed_products(g, [late, not late], [rows, 2 * rows], [columns, columns.cos()]))
+
+    inputs = [a.requires_grad_() for a in (g, rows, columns)]
+    assert torch.autograd.gradcheck(f, inputs)
+    found, expected = (
+        torch.autograd.grad(products(resets.requires_grad_()).cos().sum(), resets)[0]
+        for products in (
+            lambda r: decayed_products(r, [True], [rows], [columns])[0],
+            lambda r: (rows @ columns.mT) * segments(r),
+        )
+    )
+    assert close(found, expected, EXACT) and found[0, 5] == found[1, 0] == 0

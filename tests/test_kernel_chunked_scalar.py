@@ -1,15 +1,16 @@
 """Scalar decays in chunks: outputs, final state, all gradients, the end points, memory, derivatives of derivatives."""
 
-import math
+from functools import partial
 
 import pytest
 import torch
 
 import dsf
 from dsf.reference import scan
+from dsf_kernels import grouped
 from dsf_kernels.chunks import over_chunks
 from dsf_kernels.eager import chunked_scalar
-from dsf_kernels.eager.chunked_scalar import CHUNK, segments
+from dsf_kernels.grouped import CHUNK, segments
 from kernel_cases import (
     EXACT,
     FP32,
@@ -22,7 +23,6 @@ from kernel_cases import (
     close,
     draw,
     poisoned_memory,  # noqa: F401
-    start,
 )
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
@@ -81,8 +81,10 @@ def test_chunked_scalar_is_the_reference(name, length):
     check_reference(KERNEL, CHUNKED[name], decays_at_the_ends(signals), u)
 
 
+@pytest.mark.parametrize("chunks", [1, 3, 16])  # of a group
 @pytest.mark.parametrize("name", ["linear_attention", "retnet", "mamba2", "mamba2 normalised", "gated"])
-def test_chunked_scalar_is_the_reference_over_many_chunks(name):
+def test_chunked_scalar_is_the_reference_over_many_chunks(name, chunks, monkeypatch):
+    monkeypatch.setitem(grouped.TOGETHER, "cpu", chunks * chunked_scalar.MATRICES * CHUNK**2)
     signals, u = draw(CHUNKED[name], 1000, heads=1, n=3, p=2, batch=1)
     check_reference(KERNEL, CHUNKED[name], signals if name != "gated" else decays_at_the_ends(signals), u)
 
@@ -129,8 +131,8 @@ def test_heads_that_share_b_and_c_share_their_product(monkeypatch):
     signals, u = draw(shared, 70, heads=4)
     copied = signals | {k: signals[k].expand(-1, -1, 4, -1) for k in "qk"}
     heads = []
-    chunk = chunked_scalar._chunk
-    monkeypatch.setattr(chunked_scalar, "_chunk", lambda *a: heads.append(a[2].shape[1]) or chunk(*a))
+    group = chunked_scalar._group
+    monkeypatch.setattr(chunked_scalar, "_group", lambda *a, **k: heads.append(a[2].shape[1]) or group(*a, **k))
     y, _ = dsf.simulate(shared(**signals), u, backend="chunked_scalar")
     assert set(heads) == {1}
     assert close(y, dsf.simulate(NAMED["retnet"](**copied), u, backend="chunked_scalar")[0], EXACT)
@@ -160,14 +162,15 @@ def test_numbers_as_decays():
 def test_segments_sum_and_never_subtract():
     g = torch.tensor([-1.0, MIN, -2.0, -1e30])
     E = segments(g)
-    expected = torch.tensor([[math.exp(sum(g[j:i].tolist())) if j <= i else 0.0 for j in range(5)] for i in range(5)])
+    sums = [[sum(g[j + 1 : i + 1].tolist()) if j <= i else MIN for j in range(4)] for i in range(4)]
+    expected = torch.tensor(sums).exp()
     assert torch.equal(E, expected)
 
 
 @pytest.mark.parametrize("before", [False, True])
 def test_gradients_and_their_gradients(before):
-    step = chunked_scalar._chunk_before if before else chunked_scalar._chunk_after
-    shapes = ((1, 2, 2, 2), (1, 2, 5), (1, 1, 5, 2), (1, 2, 5, 2), (1, 2, 5, 2))
+    step = partial(chunked_scalar._group, before=before)
+    shapes = ((1, 2, 2, 2), (1, 2, 5, 1), (1, 1, 5, 2), (1, 2, 5, 2), (1, 2, 5, 2))
     inputs = [
         torch.randn(s, dtype=torch.float64, generator=torch.Generator().manual_seed(i)) for i, s in enumerate(shapes)
     ]

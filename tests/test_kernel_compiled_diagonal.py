@@ -138,14 +138,14 @@ def test_views_and_axes_of_one(before):
         d = a.transpose(1, 3) if a.shape[3] == T else a
         k = (b.transpose(2, 3) if b.shape[3] == H else b).expand(-1, -1, -1, n)
         found = diagonal.run(Diagonal(d), k, c, u.permute(3, 1, 2, 0), x, before)
-        expected = diagonal.plain(False, before, d, k, c, u.permute(3, 1, 2, 0), x)
+        expected = diagonal.DIAGONAL.plain((False, before), (d, k, c, u.permute(3, 1, 2, 0), x))
         weights = [torch.randn(v.shape, generator=make, dtype=torch.float64) for v in expected]
         gradients = [torch.autograd.grad(r, (a, b, c, u, x), weights) for r in (found, expected)]
         for one, other in zip((*found, *gradients[0]), (*expected, *gradients[1]), strict=True):
             assert close(one, other, EXACT)
     y, state = diagonal.run(Diagonal(-0.5), k, c, u.permute(3, 1, 2, 0), x, before)
     half = torch.full((1, 1, 1, 1), -0.5, dtype=torch.float64)
-    assert close(y, diagonal.plain(False, before, half, k, c, u.permute(3, 1, 2, 0), x)[0], EXACT)
+    assert close(y, diagonal.DIAGONAL.plain((False, before), (half, k, c, u.permute(3, 1, 2, 0), x))[0], EXACT)
 
 
 def test_a_reset_has_no_nan():
@@ -177,7 +177,8 @@ def test_nothing_is_kept_without_gradients(monkeypatch):
 def test_groups_of_heads_have_places_of_their_own():
     """Two threads never add to one place, which few runs would show."""
     shared = torch.zeros(2, 9, 3, 4)  # [B, T, groups, n]
-    starts = {diagonal.written(shared, batch, 9, group)[1][0] for batch in range(2) for group in range(3)}
+    of_batch, *_, of_group = diagonal.written(shared, 9, True)
+    starts = {batch * of_batch + group * of_group for batch in range(2) for group in range(3)}
     assert len(starts) == 6
 
 

@@ -90,6 +90,11 @@ def test_fp32_at_the_end_points(name):
     check_reference(KERNEL, ALL[name], at_the_ends(signals, (0, -1e-3, -20, -200, -1e4, MIN)), u, torch.float32, FP32)
 
 
+def test_a_thousand_steps():
+    signals, u = draw(ALL["gated_deltanet"], 1000, heads=1, batch=1)
+    check_reference(KERNEL, ALL["gated_deltanet"], at_the_ends(signals), u)
+
+
 def test_large_norms():
     signals, u = draw(ALL["kda"], 130, heads=1)
     check_reference(KERNEL, ALL["kda"], signals | {"q": 1e4 * signals["q"]}, 1e4 * u, torch.float32, FP32)

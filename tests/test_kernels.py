@@ -62,7 +62,7 @@ EAGER = {
 COMPILED = EAGER | {
     **dict.fromkeys((*SCALAR, *DIAGONAL), "compiled_diagonal"),
     **dict.fromkeys(LOW_RANK, "compiled_low_rank"),
-    **{"rglru": "compiled_states", "titans": "compiled_dense"},
+    **{"rglru": "compiled_states", "titans": "compiled_dense", "lstm": "compiled_cells", "gru": "compiled_cells"},
 }
 
 

@@ -65,6 +65,7 @@ def assert_the_same(found, conversion):
 
 
 # ---------------------------------------------------------------------------------------------------- it is the same
+ROUNDING = 1e-6  # a tensor that lies in memory otherwise is summed in another order
 
 
 @pytest.mark.parametrize("name", ["mamba", "mamba2", "olmo_hybrid", "gpt_oss", "t5", "bloom", "lfm2", "rwkv", "xlstm"])
@@ -72,7 +73,7 @@ def test_read_again_it_is_the_same(name, tmp_path):
     conversion = converted(name)
     found = again(conversion, tmp_path)
     assert_the_same(found, conversion)
-    assert set(found.verify().values()) == {0.0}
+    assert max(found.verify().values()) < ROUNDING
     for path, layer in list(found.layers.items())[:2]:
         assert in_words(layer) == in_words(conversion.layers[path])
     with pytest.raises(ValueError, match="loaded from a folder, without the model's code: convert the model again"):

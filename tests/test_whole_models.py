@@ -7,8 +7,10 @@ import torch
 from torch import nn
 
 import dsf
-from dsf import I, LogDecay, System, Vector, architecture, decay, interception
+from dsf import I, LogDecay, System, Vector, architecture, attention_masks, decay, interception
+from dsf.converters import softmax_attention
 from dsf.edits import clamp, mute
+from helpers import relative
 from tiny_models import FAMILIES, example_tokens, tiny_model
 
 TOKENS = example_tokens()
@@ -246,3 +248,22 @@ def test_an_edit_changes_its_layer_alone_and_its_verdict():
         conversion.edit(path, dt=0.5)
     with pytest.raises(ValueError, match=r"the edit of beta should keep its shape .* got float"):
         conversion.edit(path, beta=lambda beta: 0.5)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_attention_of_a_model_put_back_reads_no_mask_of_all_pairs(name, monkeypatch):
+    """Torch's attention is taken over where a model calls it: causal without a mask; padding brings its own."""
+    model = tiny_model(name)
+    model.set_attn_implementation("sdpa")
+    tokens = example_tokens(2, 20)
+    module = dsf.convert(model, tokens).module()
+    seen = []
+    read, core, calls = attention_masks._read, softmax_attention.attention_core, []
+    monkeypatch.setattr(attention_masks, "_read", lambda mask, *rest: seen.append(mask) or read(mask, *rest))
+    monkeypatch.setattr(softmax_attention, "attention_core", lambda *a: calls.append(1) or core(*a))
+    with torch.no_grad():
+        assert relative(module(tokens).logits, model(tokens).logits) < 1e-5 and calls and not seen
+        padding = torch.ones_like(tokens)
+        padding[0, :3] = 0
+        found, expected = (m(tokens, attention_mask=padding).logits for m in (module, model))
+        assert relative(found[padding.bool()], expected[padding.bool()]) < 1e-5 and seen

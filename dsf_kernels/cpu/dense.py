@@ -2,8 +2,8 @@
 
     S <- M_t S + b_t u_t^T      y_t = c_t^T S      (before: y_t = c_t^T of the S that was)
 
-The equations, forward and backward, are in dense_loops.py; for backward one state per 64 steps is kept, and the
-gradient of an M that is constant in time is summed on the way.
+The equations are in dense_forward.py; for backward one state per 64 steps is kept, and the gradient of an M that is
+constant in time is summed on the way.
 """
 
 from __future__ import annotations
@@ -14,23 +14,22 @@ from dsf.operators import Dense
 
 from ..costs import Cost, Sizes
 from ..registry import REAL, kernel
-from . import dense_loops as loops
-from . import rows
-from .compiling import Loops, compiled, lined, over_rows, recur, strides
+from .compiling import compiled
+from .dense_backward import backward
+from .dense_forward import CHUNK, forward, layout
+from .lanes import NARROW
+from .rows import room
+from .running import CALLS, Loops, addresses, lined, over_rows, recur, strides
 
-HELPERS = (
-    *(rows.room, rows.fill, rows.clear, rows.copy, rows.enter, rows.leave),
-    *(loops.layout, loops.place, loops.gather, loops.tile, loops.product, loops.back, loops.outer),
-)
-SLOWER = 1.3  # than large matrix products, per multiplication
-PADDED = 64  # bytes to which the columns of S are padded
+FASTER = 0.4  # than the nominal rate, per multiplication
+STEP = 8000  # what a step of a head costs beside its entries
 
 
 def cost(z: Sizes) -> Cost:
-    """A product of n x n and n x p entries at every step; M is taken to vary in time."""
-    p = rows.room(z.p, PADDED // z.itemsize)
+    """A product of n x n and n x p entries at every step, fitted to one thread; M is taken to vary in time."""
+    p = room(z.p, NARROW // z.itemsize)
     moved = z.rows * z.steps * (z.n * z.n + 2 * z.n + 2 * z.p) * z.itemsize
-    return Cost(SLOWER * 2 * z.rows * z.steps * z.n * (z.n + 2) * p, 2 * moved, 30)
+    return Cost(z.rows * z.steps * (FASTER * 2 * z.n * (z.n + 2) * p + STEP), 2 * moved, CALLS)
 
 
 @kernel(
@@ -56,25 +55,25 @@ def _sizes(inputs, before: bool) -> tuple[tuple[int, ...], int, int]:
     """T, H, n, p, before, is M constant in time; rows, and p as it is padded."""
     M, *_, w, x = inputs
     (B, T, H, p), n = w.shape, x.shape[2]
-    return (T, H, n, p, int(before), int(M.shape[1] == 1)), B * H, rows.room(p, PADDED // x.element_size())
+    return (T, H, n, p, int(before), int(M.shape[1] == 1)), B * H, room(p, NARROW // x.element_size())
 
 
-def _forward(before: bool, keep: bool, inputs) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _forward(before: bool, keep: bool, inputs):
     *leaves, w, x = inputs
     sizes, count, P = _sizes(inputs, before)
     T, H, n, *_ = sizes
     y, last = torch.empty(w.shape, dtype=x.dtype), torch.empty_like(x)
-    starts = torch.empty(count if keep else 0, -(-T // loops.CHUNK), n * P, dtype=x.dtype)
+    starts = torch.empty(count if keep else 0, -(-T // CHUNK), n * P, dtype=x.dtype)
     if not T:
-        return y, x.clone(), starts
-    at = tuple(a.data_ptr() for a in (*inputs, y, last)) + (starts.data_ptr() if keep else 0,)
+        return (y, x.clone()), starts
+    at = addresses(*inputs, y, last, starts if keep else None)
     arguments = (at, strides((*leaves, w), w.shape[0], T, H), sizes)
     work = count * T * n * n * P
-    over_rows(compiled(loops.forward, HELPERS), arguments, x, loops.layout(n, P, T)[-1], count, work)
-    return y, last, starts
+    over_rows(compiled(forward), arguments, x, layout(n, P, T)[-1], count, work)
+    return (y, last), starts
 
 
-def _backward(before: bool, starts: torch.Tensor, inputs, dy: torch.Tensor, dlast: torch.Tensor) -> list[torch.Tensor]:
+def _backward(before: bool, starts: torch.Tensor, inputs, outputs, dy: torch.Tensor, dlast: torch.Tensor):
     M, *vectors, w, x = inputs
     sizes, count, P = _sizes(inputs, before)
     (T, H, n, *_), B = sizes, w.shape[0]
@@ -82,10 +81,10 @@ def _backward(before: bool, starts: torch.Tensor, inputs, dy: torch.Tensor, dlas
         return [torch.zeros_like(a) for a in (M, *vectors, w)] + [dlast]
     found = [torch.zeros(B, M.shape[1], H, n, n, dtype=x.dtype)]  # a sum
     found += [torch.empty(B, T, H, a.shape[-1], dtype=x.dtype) for a in (*vectors, w)] + [torch.empty_like(x)]
-    at = tuple(a.data_ptr() for a in (M, *vectors, w, starts, dy, dlast, *found))
+    at = addresses(M, *vectors, w, starts, dy, dlast, *found)
     arguments = (at, strides((M, *vectors, w), B, T, H), sizes)
     work = count * T * n * n * P
-    over_rows(compiled(loops.backward, HELPERS), arguments, x, loops.layout(n, P, T)[-1], count, work)
+    over_rows(compiled(backward), arguments, x, layout(n, P, T)[-1], count, work)
     return found
 
 

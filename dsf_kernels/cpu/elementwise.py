@@ -6,8 +6,6 @@ the other way: lam_t = g_t + conj(a_{t+1}) o lam_{t+1},  dw = lam,  da_t = lam_t
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from dsf.operators import Diagonal
@@ -17,89 +15,52 @@ from ..costs import Cost
 from ..registry import REAL, kernel
 from ..sizes import Sizes
 from . import elementwise_loops as loops
-from .running import compiled, flat, over_pieces
+from .compiling import compiled
+from .running import CALLS, Loops, addresses, over_rows, recur
 
 
 def cost(z: Sizes) -> Cost:
     """w made, a and w read, the states written to fresh memory, and read again for y."""
     channels = z.rows * z.steps * z.n
-    return Cost(8 * channels * z.p, channels * (8 * z.p + 1) * z.itemsize, 30)
+    return Cost(8 * channels * z.p, channels * (8 * z.p + 1) * z.itemsize, CALLS)
 
 
-class Walk:
-    """How a run is cut: rows of channels [B, H, n] with n of them apart for no thread, p channels to a row."""
-
-    def __init__(self, a: torch.Tensor, w: torch.Tensor):
-        self.B, self.T, self.H, self.n, self.p = w.shape
-        self.channels = self.H * self.n * self.p
-        of_batch, self.of_t, of_h, self.of_i = (
-            0 if size == 1 else step for size, step in zip(a.shape, a.stride(), strict=True)
-        )
-        self.starts = of_batch, of_h
-        if of_h == self.n * self.of_i:  # one row of H n: what lies side by side is walked side by side
-            self.H, self.n = 1, self.H * self.n
-        self.cuts = -(-torch.get_num_threads() // (self.B * self.H))
-
-    def each(self, call: Any) -> None:
-        """call(place of a, at, first, to, lo, hi) for pieces of all rows, over the threads."""
-
-        def several(first: int, last: int) -> None:
-            for piece in range(first, last):
-                row, cut = divmod(piece, self.cuts)
-                batch, head = divmod(row, self.H)
-                place = (batch * self.starts[0] + head * self.starts[1], self.of_t, self.of_i)
-                at = (batch * self.T * self.H + head) * self.n * self.p
-                lo, hi = self.n * cut // self.cuts, self.n * (cut + 1) // self.cuts
-                call(place, at, row * self.n * self.p, batch, head, lo, hi)
-
-        over_pieces(several, self.B * self.H * self.cuts, self.B * self.T * self.channels)
+def _cut(log: bool, a: torch.Tensor, w: torch.Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Strides of a; B, T, H, n, p as channels are walked, pieces of a row, steps of a, log."""
+    (B, T, H, n, p), steps = w.shape, a.shape[1]
+    places = tuple(0 if size == 1 else step for size, step in zip(a.shape, a.stride(), strict=True))
+    if places[2] == n * places[3]:  # one row of H n: what lies side by side is walked side by side
+        H, n = 1, H * n
+    cuts = -(-torch.get_num_threads() // (B * H))
+    return places, (B, T, H, n, p, cuts, steps, int(log))
 
 
-class _Walked(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, log: bool, a, w, x):  # type: ignore[override]
-        walk, xs = Walk(a, w), torch.empty_like(w)
-        fa, fw, fxs, fx = (flat(v) for v in (a, w, xs, x))
-        single = w.shape[4] == 1 and not w.is_complex()
-        step = compiled(loops.along if single else loops.rows)
+def _run(loops, at: tuple[int, ...], places: tuple[int, ...], sizes: tuple[int, ...], like: torch.Tensor) -> None:
+    B, _, H, *_, cuts, _, _ = sizes
+    over_rows(compiled(loops), (at, places, sizes), like, 0, B * H * cuts, like.numel())
 
-        def call(place, at, first, batch, head, lo, hi):
-            if single:
-                step(fa, place, log, fw, fxs, fx, at, walk.channels, first, lo, hi, walk.T)
-            else:
-                step(fa, place, fw, fxs, fx, at, walk.channels, first, lo, hi, walk.T, walk.p)
 
-        walk.each(call)
-        ctx.log = log
-        ctx.save_for_backward(a, w, x, xs)
-        return xs
+def _in_vectors(xs: torch.Tensor) -> bool:
+    return xs.shape[4] == 1 and not xs.is_complex()
 
-    @staticmethod
-    def backward(ctx, grad):  # type: ignore[override]
-        a, w, x, xs = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a derivative of the derivative is wanted: by plain autograd
-            inputs, need = (a, w, x), ctx.needs_input_grad[1:]
-            wanted = [v for v, needed in zip(inputs, need, strict=True) if needed]
-            found = iter(torch.autograd.grad(plain(ctx.log, *inputs), wanted, grad, create_graph=True))
-            return (None, *(next(found) if needed else None for needed in need))
-        walk, grad, steps = Walk(a, xs), grad.contiguous(), a.shape[1]
-        dw, dx = torch.empty_like(xs), torch.zeros_like(x)
-        single = xs.shape[4] == 1 and not xs.is_complex()
-        da = (xs.new_empty if single and steps > 1 else xs.new_zeros)(walk.B, steps, *xs.shape[2:4])
-        of_t = walk.H * walk.n if steps > 1 else 0
-        fa, fxs, fx, fg, fdw, fda, fdx = (flat(v) for v in (a, xs, x, grad, dw, da, dx))
-        step = compiled(loops.along_back if single else loops.rows_back)
 
-        def call(place, at, first, batch, head, lo, hi):
-            to = (batch * steps * walk.H + head) * walk.n
-            where = (at, walk.channels, first, to, of_t, lo, hi, walk.T)
-            if single:
-                step(fa, place, ctx.log, fxs, fx, fg, fdw, fda, fdx, *where)
-            else:
-                step(fa, place, fxs, fx, fg, fdw, fda, fdx, *where, walk.p)
+def _forward(log: bool, keep: bool, inputs):
+    a, w, x = inputs
+    xs = torch.empty_like(w)
+    step = loops.forward if _in_vectors(xs) else loops.forward_rows
+    _run(step, addresses(a, w, x, xs), *_cut(log, a, w), xs)
+    return (xs,), None
 
-        walk.each(call)
-        return None, da.sum_to_size(a.shape), dw, dx
+
+def _backward(log: bool, kept, inputs, outputs, grad):
+    (a, _, x), (xs,) = inputs, outputs
+    places, sizes = _cut(log, a, xs)
+    steps, vectors = sizes[6], _in_vectors(xs)
+    dw, dx = torch.empty_like(xs), torch.zeros_like(x)
+    da = (xs.new_empty if vectors and steps > 1 else xs.new_zeros)(xs.shape[0], steps, *xs.shape[2:4])
+    step = loops.backward if vectors else loops.backward_rows
+    _run(step, addresses(a, xs, x, grad, dw, da, dx), places, sizes, xs)
+    return da, dw, dx
 
 
 def plain(log: bool, a, w, x) -> torch.Tensor:
@@ -109,6 +70,9 @@ def plain(log: bool, a, w, x) -> torch.Tensor:
         x = a_t[..., None] * x + w_t
         states.append(x)
     return torch.stack(states, 1)
+
+
+STATES = Loops(_forward, _backward, lambda log, inputs: (plain(log, *inputs),), saves=True)
 
 
 @kernel(
@@ -130,6 +94,4 @@ def run(A: Diagonal, w: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         log, d = False, d.exp()
     a, w, x = (v.to(x.dtype) for v in (d, w, x))
     a = a if a.stride(3) == 1 or a.shape[3] == 1 else a.contiguous()
-    if torch._C._are_functorch_transforms_active():  # they see through plain operations only
-        return plain(log, a, w, x)
-    return _Walked.apply(log, a, w.contiguous(), x.contiguous())
+    return recur(STATES, log, a, w.contiguous(), x.contiguous())[0]

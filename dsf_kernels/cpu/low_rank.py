@@ -3,7 +3,7 @@
     S <- diag(d_t) S - b_t u_t (v_t^T S) + k_t w_t^T      y_t = c_t^T S      (before: y_t = c_t^T of the S that was)
 
 The decay is multiplied step by step and never divided by: d = 0, a reset, and d of any sign are exact. The equations of
-the sweeps, forward and backward, are in low_rank_loops.py; for backward one state per 64 steps is kept.
+the sweeps are in low_rank_forward.py; for backward one state per 64 steps is kept.
 """
 
 from __future__ import annotations
@@ -15,23 +15,21 @@ from dsf.values import is_number, value
 
 from ..costs import Cost, Sizes
 from ..registry import REAL, kernel
-from . import low_rank_loops as loops
-from . import rows
-from .compiling import Loops, compiled, lined, over_rows, recur, strides
+from .compiling import compiled
+from .lanes import NARROW
+from .low_rank_backward import backward
+from .low_rank_forward import CHUNK, forward, layout
+from .rows import room
+from .running import CALLS, Loops, addresses, lined, over_rows, recur, strides
 
-HELPERS = (
-    *(rows.room, rows.fill, rows.clear, rows.copy, rows.copy_scaled, rows.enter, rows.leave),
-    *(loops.layout, loops.place, loops.gather, loops.tile, loops.tile_back, loops.scatter, loops.spread),
-)
-SLOWER = 1.5  # than matrix products, per multiplication
-PADDED = 64  # bytes to which the columns of S are padded
+STEP = 8000  # what a step of a head costs beside its entries
 
 
 def cost(z: Sizes) -> Cost:
-    """Five multiplications per entry of the state and step; the state stays in cache."""
-    p = rows.room(z.p, PADDED // z.itemsize)
+    """Fitted to one thread: per entry and step; per row; and per step, the dearer backward in it."""
+    p = room(z.p, NARROW // z.itemsize)
     moved = z.rows * z.steps * (4 * z.n + 2 * z.p) * z.itemsize
-    return Cost(SLOWER * 2 * 5 * z.rows * z.steps * z.n * p, 2 * moved, 30)
+    return Cost(z.rows * z.steps * (5 * z.n * p + 25 * z.n + STEP), 2 * moved, CALLS)
 
 
 def declines(A: DiagonalPlusLowRank) -> str | None:
@@ -68,35 +66,35 @@ def _sizes(inputs, before: bool) -> tuple[tuple[int, ...], int, int]:
     """T, H, n, p, is d a scalar, before; rows, and p as it is padded."""
     d, *_, w, x = inputs
     (B, T, H, p), n = w.shape, x.shape[2]
-    return (T, H, n, p, int(d.shape[-1] == 1), int(before)), B * H, rows.room(p, PADDED // x.element_size())
+    return (T, H, n, p, int(d.shape[-1] == 1), int(before)), B * H, room(p, NARROW // x.element_size())
 
 
-def _forward(before: bool, keep: bool, inputs) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _forward(before: bool, keep: bool, inputs):
     *leaves, w, x = inputs
     sizes, count, P = _sizes(inputs, before)
     T, H, n, *_ = sizes
     y, last = torch.empty(w.shape, dtype=x.dtype), torch.empty_like(x)
-    starts = torch.empty(count if keep else 0, -(-T // loops.CHUNK), n * P, dtype=x.dtype)
+    starts = torch.empty(count if keep else 0, -(-T // CHUNK), n * P, dtype=x.dtype)
     if not T:
-        return y, x.clone(), starts
-    at = tuple(a.data_ptr() for a in (*inputs, y, last)) + (starts.data_ptr() if keep else 0,)
+        return (y, x.clone()), starts
+    at = addresses(*inputs, y, last, starts if keep else None)
     arguments = (at, strides((*leaves, w), w.shape[0], T, H), sizes)
-    memory = loops.layout(n, P, T, 0)[-1]
-    over_rows(compiled(loops.forward, HELPERS), arguments, x, memory, count, count * T * n * P)
-    return y, last, starts
+    memory = layout(n, P, T, 0)[-1]
+    over_rows(compiled(forward), arguments, x, memory, count, count * T * n * P)
+    return (y, last), starts
 
 
-def _backward(before: bool, starts: torch.Tensor, inputs, dy: torch.Tensor, dlast: torch.Tensor) -> list[torch.Tensor]:
+def _backward(before: bool, starts: torch.Tensor, inputs, outputs, dy: torch.Tensor, dlast: torch.Tensor):
     *leaves, w, x = inputs
     sizes, count, P = _sizes(inputs, before)
     T, H, n, *_ = sizes
     if not T:
         return [torch.zeros_like(a) for a in (*leaves, w)] + [dlast]
     found = [torch.empty(*w.shape[:3], a.shape[-1], dtype=x.dtype) for a in (*leaves, w)] + [torch.empty_like(x)]
-    at = tuple(a.data_ptr() for a in (*leaves, w, starts, dy, dlast, *found))
+    at = addresses(*leaves, w, starts, dy, dlast, *found)
     arguments = (at, strides((*leaves, w), w.shape[0], T, H), sizes)
-    memory = loops.layout(n, P, T, 1)[-1]
-    over_rows(compiled(loops.backward, HELPERS), arguments, x, memory, count, count * T * n * P)
+    memory = layout(n, P, T, 1)[-1]
+    over_rows(compiled(backward), arguments, x, memory, count, count * T * n * P)
     return found
 
 

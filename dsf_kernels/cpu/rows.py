@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .lanes import fma, load, narrow, single, splat, store, wide, width
+from .lanes import every_fourth, load, narrow, single, splat, store, wide, width
 
 
 def room(count: int, multiple: int) -> int:
@@ -42,9 +42,9 @@ def copy_scaled(target: Any, at: Any, source: Any, start: Any, count: Any, scale
     row, one = narrow(target), single(target)
     whole = count - count % width(row)
     for i in range(0, whole, width(row)):
-        store(target, at + i, fma(splat(scale, row), load(source, start + i, row), row))
+        store(target, at + i, row + splat(scale, row) * load(source, start + i, row))
     for i in range(whole, count):
-        store(target, at + i, fma(splat(scale, one), load(source, start + i, one), one))
+        store(target, at + i, one + splat(scale, one) * load(source, start + i, one))
 
 
 def enter(buffer: Any, S: Any, x: Any, start: Any, n: Any, p: Any, P: Any) -> None:
@@ -67,3 +67,18 @@ def leave(x: Any, start: Any, buffer: Any, S: Any, n: Any, p: Any, P: Any) -> No
         for i in range(n):
             copy(x, start + i * p + j, buffer, S + j * n + i * size, min(size, p - j))
         j += size
+
+
+def place(strides: Any, leaf: Any, b: Any, t: Any, h: Any) -> Any:
+    """Where a token of a leaf begins."""
+    return b * strides[3 * leaf] + t * strides[3 * leaf + 1] + h * strides[3 * leaf + 2]
+
+
+def every_fourth_out(target, start, buffer, at, n) -> None:
+    """target[start : start + n] = buffer[at], buffer[at + 4], ..."""
+    row = narrow(target)
+    whole = n - n % width(row)
+    for i in range(0, whole, width(row)):
+        store(target, start + i, every_fourth(buffer, at + 4 * i, row))
+    for i in range(whole, n):
+        target[start + i] = buffer[at + 4 * i]

@@ -17,11 +17,12 @@ from dsf.values import Log, is_number
 
 from ..chunks import over_chunks
 from ..costs import Cost, Sizes
-from ..decays import decayed, whole_blocks
+from ..decays import decayed
+from ..grouped import CHUNK, calls, carried, group, in_chunks, in_time
 from ..registry import kernel
 
-CHUNK = 64
-CALLS = 140  # operations of a chunk
+MATRICES = 8  # of a chunk, at one time
+CALLS, LOOP = 220, 3  # operations of a group, and of each of its chunks for the state
 PASSES = 24  # over the rows and columns of a chunk: two or three for each of its six levels
 
 
@@ -31,21 +32,22 @@ def cost(z: Sizes) -> Cost:
     chunks = -(-z.steps // CHUNK)
     flops = 2 * z.rows * z.steps * (size * (z.n + z.p) + 2 * z.n * z.p)
     moved = z.rows * z.steps * (2 * PASSES * z.n + z.p * 2 + size) + 2 * z.rows * chunks * z.n * z.p
-    return Cost(flops, moved * z.itemsize, CALLS * chunks)
+    return Cost(flops, moved * z.itemsize, calls(z, MATRICES, CALLS, LOOP))
 
 
-def _chunk(x, d, b, c, u, *, log: bool, before: bool):
-    """One chunk: x [B,H,n,p], d [B,H,C,n], b, c [B,H,C,n], u [B,H,C,p] -> y, x. Sizes 1 of B, H (and n of d)
+def _group(x, d, b, c, u, *, log: bool, before: bool):
+    """One group: x [B,H,n,p], d [B,H,T,n], b, c [B,H,T,n], u [B,H,T,p] -> y, x. Sizes 1 of B, H (and n of d)
     broadcast."""
-    size = u.shape[-2]
-    d, b, c, u = whole_blocks(size, 0.0 if log else 1.0, *(a.to(x.dtype) for a in (d, b, c, u)))
+    T = u.shape[-2]
+    d, b, c, u = in_chunks(x.dtype, 0.0 if log else 1.0, d, b, c, u)
     rows = c if before else c * (d.exp() if log else d)
     P, rows, columns, whole = decayed(Log(d) if log else d, rows[..., None, :, :], b[..., None, :, :])
     P, rows, columns = P[..., 0, :, 0, :], rows.squeeze(-3), columns.squeeze(-3)
-    y = P @ u + rows @ x
+    states, x = carried(x, whole[..., None], columns.mT @ u)
+    y = P @ u + rows @ states
     if not before:
         y = y + (c * b).sum(-1, keepdim=True) * u
-    return y[..., :size, :], whole[..., None] * x + columns.mT @ u
+    return in_time(y, T), x
 
 
 @kernel("chunked_diagonal", covers=Diagonal, cost=cost)
@@ -54,5 +56,5 @@ def run(A: Diagonal, b: torch.Tensor, c: torch.Tensor, u: torch.Tensor, x: torch
     log = isinstance(A.d, Log)
     d = A.d.log if log else u.new_full((1, 1, 1, 1), A.d) if is_number(A.d) else A.d
     over_time = [a.expand(-1, u.shape[1], -1, -1).transpose(1, 2) for a in (d, b, c, u)]
-    y, x = over_chunks(partial(_chunk, log=log, before=before), CHUNK, x, *over_time)
+    y, x = over_chunks(partial(_group, log=log, before=before), group(x, MATRICES), x, *over_time)
     return y.transpose(1, 2), x

@@ -1,4 +1,4 @@
-"""Scalar and identity decay in chunks of 64: matrix products inside a chunk, one state from chunk to chunk.
+"""Scalar and identity decay in chunks of 64: products inside all chunks of a group at once, a state between them.
 
     S <- e^{g_t} S + b_t u_t^T      y_t = c_t^T S      (before: y_t = c_t^T of the S that was)
 
@@ -9,19 +9,20 @@ exponents are summed per segment, never subtracted or divided: g = -oo, a reset,
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
-import torch.nn.functional as F
 
 from dsf.operators import Scaled
 from dsf.values import Log, is_number
 
 from ..chunks import over_chunks
 from ..costs import Cost, Sizes
+from ..grouped import CHUNK, calls, carried, decayed_products, earlier, group, in_chunks, in_time, start_and_end
 from ..registry import REAL, kernel
 
-CHUNK = 64
-CALLS = 24  # operations of a chunk
+MATRICES = 4  # of a chunk, at one time
+CALLS, LOOP = 140, 3  # operations of a group, and of each of its chunks for the state
 PASSES = 6  # over a chunk's matrices E and c b^T
 
 
@@ -40,47 +41,25 @@ def cost(z: Sizes) -> Cost:
     chunks = -(-z.steps // CHUNK)
     flops = 2 * z.rows * z.steps * (size * (z.n + z.p) + 2 * z.n * z.p)
     moved = z.rows * z.steps * (z.n * 2 + z.p * 2 + PASSES * size) + 2 * z.rows * chunks * z.n * z.p
-    return Cost(flops, moved * z.itemsize, CALLS * chunks)
+    return Cost(flops, moved * z.itemsize, calls(z, MATRICES, CALLS, LOOP))
 
 
-def segments(g: torch.Tensor) -> torch.Tensor:
-    """E [..., C+1, C+1] of g [..., C]: E_ij = e^{g_{j+1} + ... + g_i} for j <= i, else 0; row and column 0: the start.
-
-    >>> segments(torch.tensor([-math.inf, 0.0]))
-    tensor([[1., 0., 0.],
-            [0., 1., 0.],
-            [0., 1., 1.]])
-    """
-    g = F.pad(g, (1, 0))
-    past = torch.ones(g.shape[-1], g.shape[-1], dtype=torch.bool, device=g.device).tril()
-    sums = torch.where(past.tril(-1), g[..., :, None], 0).cumsum(-2)
-    return torch.where(past, sums, -torch.inf).exp()
-
-
-def _chunk_after(x, g, b, c, u):
-    return _chunk(x, g, b, c, u, slice(1, None))
-
-
-def _chunk_before(x, g, b, c, u):
-    return _chunk(x, g, b, c, u, slice(None, -1))
-
-
-def _chunk(x: torch.Tensor, g: torch.Tensor, b: torch.Tensor, c: torch.Tensor, u: torch.Tensor, read: slice):
-    """One chunk: x [B,H,n,p], g [B,H,C], b, c [B,H,C,n], u [B,H,C,p] -> y, x. Sizes 1 of B and H broadcast: heads
+def _group(x: torch.Tensor, g: torch.Tensor, b: torch.Tensor, c: torch.Tensor, u: torch.Tensor, *, before: bool):
+    """One group: x [B,H,n,p], g [B,H,T,1], b, c [B,H,T,n], u [B,H,T,p] -> y, x. Sizes 1 of B and H broadcast: heads
     that share b and c share c b^T."""
-    g, b, c, u = (a.to(x.dtype) for a in (g, b, c, u))
-    E = segments(g)
-    y = (c @ b.mT * E[..., read, 1:]) @ u + E[..., read, :1] * (c @ x)
-    x = E[..., -1:, :1] * x + (E[..., -1, 1:, None] * b).mT @ u
-    return y, x
+    T = u.shape[-2]
+    g, b, c, u = in_chunks(x.dtype, 0.0, g, b, c, u)
+    (P,) = decayed_products(g[..., 0], (not before,), (c,), (b,))
+    start, end = (a[..., None] for a in start_and_end(g[..., 0]))
+    states, x = carried(x, start[..., -1:, :], b.mT @ (end * u))
+    y = torch.addcmul(P @ u, earlier(start, 1.0) if before else start, c @ states)
+    return in_time(y, T), x
 
 
 @kernel("chunked_scalar", covers=Scaled, cost=cost, declines=declines, dtypes=REAL)
 def run(A: Scaled, b: torch.Tensor, c: torch.Tensor, u: torch.Tensor, x: torch.Tensor, before: bool):
     """Signature and shapes: see registry.py. Memory for backward: the inputs, and one state per chunk."""
     g = A.a.log if isinstance(A.a, Log) else u.new_full((1, 1, 1, 1), math.log(A.a) if A.a else -math.inf)
-    over_time = [a.expand(-1, u.shape[1], -1, -1).transpose(1, 2) for a in (g, b, c)]
-    y, x = over_chunks(
-        _chunk_before if before else _chunk_after, CHUNK, x, over_time[0][..., 0], *over_time[1:], u.transpose(1, 2)
-    )
+    over_time = [a.expand(-1, u.shape[1], -1, -1).transpose(1, 2) for a in (g, b, c, u)]
+    y, x = over_chunks(partial(_group, before=before), group(x, MATRICES), x, *over_time)
     return y.transpose(1, 2), x
