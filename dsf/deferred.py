@@ -82,12 +82,22 @@ class Deferred(System):
         return self.values
 
     @cached_property
+    def _two_steps(self) -> System:
+        """They show what varies in time."""
+        with torch.no_grad():
+            return self.architecture.evaluate(_between(self.values, 0, 2))
+
+    @property
+    def is_constant(self) -> bool:
+        """Are A, B and C the same at every step, whatever else varies?"""
+        system = self._two_steps
+        return all(leaf.shape[1] == 1 for leaf in leaves((system.A, system.B, system.C)))
+
+    @cached_property
     def numbers(self) -> int:
         """How many numbers a step's operators have that are not the signals themselves."""
-        with torch.no_grad():  # two steps show what varies in time
-            values = _between(self.values, 0, 2)
-            system = self.architecture.evaluate(values)
-        given = {leaf.untyped_storage().data_ptr() for leaf in leaves(tuple(values.values()))}
+        system = self._two_steps
+        given = {leaf.untyped_storage().data_ptr() for leaf in self.leaves}
         varying = {id(x): x for x in leaves(tuple(getattr(system, name) for name in PARTS)) if x.shape[1] > 1}
         made = (x for x in varying.values() if x.untyped_storage().data_ptr() not in given)
         return sum(x[:, 0].numel() for x in made)

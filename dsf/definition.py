@@ -129,8 +129,8 @@ class Architecture:
                     "operator such as I or diag(b). Without y=Previous, drop u=Drive and transform the drive yourself"
                 )
             return Feedback(self, values, tensors)
-        if is_long(values):
-            return Deferred.of(self, values, tensors)
+        if is_long(values) and not (system := Deferred.of(self, values, tensors)).is_constant:
+            return system
         return replace(self.evaluate(values), signals=tensors)
 
     def _canonical(self, d: Domain, x: torch.Tensor, heads: int) -> Any:

@@ -80,10 +80,11 @@ def explain(system: System | Feedback | Bidirectional, u: torch.Tensor | None = 
     Without u, sizes that the system does not tell are assumed, and the text says so. Raises as `simulate` does.
 
     >>> import dsf
-    >>> arch = dsf.architecture_named("linear_attention")
-    >>> found = explain(arch(**arch.sample(length=512)[0]))
+    >>> arch = dsf.architecture_named("s4d")
+    >>> signals, u = arch.sample(length=4096, heads=64, n=64, p=1)
+    >>> found = explain(arch(**signals), u)
     >>> found.kernel, found.route
-    ('chunked_scalar', ('Identity', 'Scaled'))
+    ('constant', ('Diagonal',))
     >>> arch = dsf.architecture_named("deltanet")
     >>> explain(arch(**arch.sample()[0])).declined["chunked_scalar"]
     'Reflection does not climb to Scaled'
