@@ -31,6 +31,8 @@ def run_bench(
         fail("--json and --markdown are two forms of one result: choose one")
     if dtype is not None and dtype not in DTYPES:
         fail(f"--dtype is one of {', '.join(DTYPES)}, got {dtype!r}")
+    if cases is not None and not _names(cases):
+        fail("--cases names no case; without the option all are run")
     report = bench(
         _names(cases),
         device,

@@ -49,6 +49,8 @@ class Domain:
             if hi is None:
                 raise TypeError(f"a domain takes two ends or a set, as in Scalar(0, 2); got {lo}")
             lo = Interval(lo, hi)
+        if isinstance(lo, Domain):
+            raise TypeError(f"a domain takes a set or two ends, as in Vector(-inf, 0); got the domain {lo!r}")
         if self.unit or self.ball or self.value or self.kind not in ("scalar", "vector", "matrix"):
             raise TypeError(f"a domain that is a {self} has its own set, and takes no other")
         return replace(self, set=lo)

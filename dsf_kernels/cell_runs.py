@@ -20,6 +20,7 @@ from dsf.tree import tree_map
 
 from .cell_recognition import DRIVE, Plan, plan_of
 from .cells import Cell
+from .derivatives import differentiable_gradients
 from .reach import HALF
 
 PIECE = 512  # steps, where no gradient is wanted
@@ -134,11 +135,11 @@ def _gradients(ctx, ys, W, kept, given, dy, dx, dlast) -> list[torch.Tensor | No
 
 def _by_steps(ctx, given, gradients) -> list[torch.Tensor | None]:
     """The gradients by plain operations of torch, which have derivatives themselves."""
-    u, x, y, *leaves = given
     matrices = ctx.plan.matrices
-    values = {k: Dense(v) if k in matrices else v for k, v in zip(ctx.architecture.signals, leaves, strict=True)}
-    outputs, state = scan(Feedback(ctx.architecture, values, {}), u, (x, y))
-    need = ctx.needs_input_grad[3:]
-    wanted = [x for x, wants in zip(given, need, strict=True) if wants]
-    found = iter(torch.autograd.grad((outputs, *state), wanted, gradients, create_graph=True, allow_unused=True))
-    return [next(found) if wants else None for wants in need]
+
+    def plain(u, x, y, *leaves):
+        values = {k: Dense(v) if k in matrices else v for k, v in zip(ctx.architecture.signals, leaves, strict=True)}
+        outputs, state = scan(Feedback(ctx.architecture, values, {}), u, (x, y))
+        return outputs, *state
+
+    return differentiable_gradients(plain, given, ctx.needs_input_grad[3:], gradients)

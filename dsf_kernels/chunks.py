@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
+from .derivatives import differentiable_gradients
+
 Step = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -89,11 +91,12 @@ class _Recomputed(torch.autograd.Function):
         saved = ctx.saved_tensors  # asked for once: activation checkpointing unpacks it once
         inputs, starts = saved[: ctx.count], saved[ctx.count :]
         if torch.is_grad_enabled():  # a derivative of the derivative is wanted: the whole graph, by plain autograd
-            wanted = [a for a, need in zip((starts[0], *inputs), ctx.needs_input_grad[2:], strict=True) if need]
-            results = _run(ctx.step, ctx.chunks, starts[0], inputs)
-            weights = (grad_y, grad_x)
-            found = iter(torch.autograd.grad(results, wanted, weights, create_graph=True, materialize_grads=True))
-            return (None, None, *(next(found) if need else None for need in ctx.needs_input_grad[2:]))
+
+            def plain(x, *inputs):
+                return _run(ctx.step, ctx.chunks, x, inputs)
+
+            given, weights = (starts[0], *inputs), (grad_y, grad_x)
+            return None, None, *differentiable_gradients(plain, given, ctx.needs_input_grad[2:], weights)
         pieces = zip(starts, grad_y.split(ctx.chunks.size, ctx.chunks.axis), ctx.chunks.cut(inputs), strict=True)
         gradients: list[tuple] = []
         for start, grad, parts in reversed(list(pieces)):

@@ -19,6 +19,8 @@ from torch import Tensor
 
 from dsf.values import Log, value
 
+from .derivatives import differentiable_gradients
+
 
 def decayed(d: Tensor | Log, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """P [..., R, C, S, C]; rows from the start [..., R, C, n], columns to the end [..., S, C, n], all of d [..., n].
@@ -102,11 +104,8 @@ class _Decayed(torch.autograd.Function):
     def backward(ctx, *grads: Tensor):  # type: ignore[override]
         d, rows, columns, whole, *kept = ctx.saved_tensors
         if torch.is_grad_enabled():  # a derivative of the derivative is wanted
-            wanted = [a for a, need in zip((d, rows, columns), ctx.needs_input_grad[1:], strict=True) if need]
-            results = zip(_double(ctx.log, d, rows, columns, None), grads, strict=True)
-            outputs, weights = zip(*((a, g) for a, g in results if a.requires_grad), strict=True)
-            found = iter(torch.autograd.grad(outputs, wanted, weights, create_graph=True, materialize_grads=True))
-            return (None, *(next(found) if need else None for need in ctx.needs_input_grad[1:]))
+            inputs, needs = (d, rows, columns), ctx.needs_input_grad[1:]
+            return None, *differentiable_gradients(lambda *a: _double(ctx.log, *a, None), inputs, needs, grads)
         gP, grows, gcolumns, gwhole = (g.clone(memory_format=torch.contiguous_format) for g in grads)
         gd = (gwhole * whole.conj() if ctx.log else gwhole)[..., None, :]
         for level in reversed(range(len(kept) // 4)):

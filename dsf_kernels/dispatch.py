@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 
 from dsf.deferred import Deferred
 from dsf.feedback import Feedback
@@ -45,7 +46,7 @@ def simulate(
     backend: "auto", "reference", or the name of a kernel. cu_seqlens [N + 1]: u [1, T, H, p] holds N sequences, packed
     from cu_seqlens[i] to cu_seqlens[i + 1]; their states are [N, H, n, p]. Raises ValueError where sizes, dtypes,
     devices or the state do not fit, or where the kernel of that name declines; TypeError for what is no system or no
-    tensor.
+    tensor. Numbers are taken to be finite: a NaN may reach earlier steps of its own sequence and head, no others.
 
     >>> import dsf
     >>> arch = dsf.architecture_named("mamba2")
@@ -65,6 +66,10 @@ def simulate(
         forward, _ = simulate(system.forward, u, backend=backend)
         backward, _ = simulate(system.backward, u.flip(1), backend=backend)
         return system.combine(forward, backward.flip(1)), None
+    if forward_ad._current_level >= 0:  # kernels know no tangents: plain operations carry them
+        if backend != "auto":
+            raise ValueError('kernels have no forward-mode derivatives; backend="auto" takes the reference for them')
+        return scan(system, u, state)
     chosen = _named(backend, system, u) if backend != "auto" else _remembered(system, u)
     run = partial(_FORMS[chosen.form], chosen)
     if isinstance(system, Deferred):

@@ -61,7 +61,7 @@ def _(key: str, signals: list[Tensor], u: Tensor, state: list[Tensor]) -> list[T
     y, *last = _simulated(key, step, u[:, :1], state, "reference")
     if isinstance((system := architecture.bounds()).B, Features):  # the past: as long as the run, or as the window
         window, length = decay_and_window(system.A)[1], T + (state[0].shape[1] if state else 0)
-        kept = length if window is None else torch.sym_min(length, window - 1)
+        kept: Any = length if window is None else torch.sym_min(length, window - 1)
         last = [x.new_empty((x.shape[0], kept, *x.shape[2:])) for x in last]
     return [y.new_empty((y.shape[0], T, *y.shape[2:])), *(x.new_empty(x.shape) for x in last)]
 

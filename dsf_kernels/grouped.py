@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .costs import Sizes
+from .derivatives import differentiable_gradients
 
 CHUNK = 64
 BLOCK = 8  # of a chunk, whose sums of exponents are made one by one
@@ -116,8 +117,12 @@ def decayed_products(
 def _products(E: Tensor, late, rows, columns, in_place: bool) -> list[Tensor]:
     decays = [E if after else earlier(E) for after in late]
     products = [(row @ column.mT, decay) for row, decay in zip(rows, decays, strict=True) for column in columns]
-    fits = in_place and torch.broadcast_shapes(E.shape, products[0][0].shape) == products[0][0].shape
-    return [P.mul_(decay) if fits else P * decay for P, decay in products]
+
+    def times(P: Tensor, decay: Tensor) -> Tensor:
+        fits = in_place and torch.broadcast_shapes(decay.shape, P.shape) == P.shape
+        return P.mul_(decay) if fits else P * decay
+
+    return [times(P, decay) for P, decay in products]
 
 
 class _DecayedProducts(torch.autograd.Function):
@@ -137,10 +142,12 @@ class _DecayedProducts(torch.autograd.Function):
         E, *products = saved[count:]
         rows, columns = vectors[: len(ctx.late)], vectors[len(ctx.late) :]
         if torch.is_grad_enabled():  # a derivative of the derivative is wanted
-            again = _products(segments(g), ctx.late, rows, columns, False)
-            wanted = [a for a, need in zip(inputs, ctx.needs_input_grad[1:], strict=True) if need]
-            found = iter(torch.autograd.grad(again, wanted, grads, create_graph=True, materialize_grads=True))
-            return (None, *(next(found) if need else None for need in ctx.needs_input_grad[1:]))
+            late, first = ctx.late, len(ctx.late)
+
+            def plain(g, *vectors):
+                return _products(segments(g), late, vectors[:first], vectors[first:], False)
+
+            return None, *differentiable_gradients(plain, inputs, ctx.needs_input_grad[1:], grads)
         sums = [torch.zeros_like(a) for a in vectors]
         exponents = torch.zeros_like(E)
         for i, (after, row) in enumerate(zip(ctx.late, rows, strict=True)):

@@ -15,6 +15,7 @@ from dsf.transforms import Bidirectional
 from dsf.tree import tree_map
 from dsf.validation import check_drive
 
+WHOLE = (torch.int32, torch.int64)
 Run = Callable[[Any, torch.Tensor, Any], tuple[torch.Tensor, Any]]
 
 
@@ -87,7 +88,8 @@ def _lengths(system: Any, u: torch.Tensor, cu_seqlens: Any) -> list[int]:
     if isinstance(system, Bidirectional):
         raise ValueError("a bidirectional system has no packed form: run its sequences one by one")
     check_drive(system, u)
-    if not isinstance(cu_seqlens, torch.Tensor) or cu_seqlens.is_floating_point() or cu_seqlens.dim() != 1:
+    whole = isinstance(cu_seqlens, torch.Tensor) and cu_seqlens.dtype in WHOLE
+    if not whole or cu_seqlens.dim() != 1:
         raise TypeError("cu_seqlens should be a tensor of whole numbers [N + 1]: 0, the ends of the N sequences")
     ends = cu_seqlens.tolist()
     lengths = [b - a for a, b in zip(ends, ends[1:], strict=False)]

@@ -129,9 +129,9 @@ def in_words(nats: float) -> str:
 
 
 def positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"should be a whole number >= 1, got {text!r}")
+    return int(text)
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -158,10 +158,12 @@ def main(argv: list[str] | None = None) -> float:
         for name, architecture in dsf.architectures().items():
             print(f"{name:20s}{architecture.title}")
         raise SystemExit(0)
-    if options.learning_rate <= 0:
-        parser.error("--learning-rate should be positive")
-    if options.out and not options.out.parent.is_dir():
-        parser.error(f"--out: there is no folder {options.out.parent}")
+    if not 0 < options.learning_rate < float("inf"):
+        parser.error(f"--learning-rate should be positive and finite, got {options.learning_rate}")
+    if options.out and (options.out.suffix != ".safetensors" or not options.out.parent.is_dir()):
+        parser.error(f"--out should be FILE.safetensors in a folder that is there, got {options.out}")
+    if options.width == options.heads:
+        parser.error("--width should be larger than --heads: a head of one channel has nothing to normalise")
     torch.set_num_threads(THREADS)
     torch.manual_seed(options.seed)
     try:
@@ -172,6 +174,8 @@ def main(argv: list[str] | None = None) -> float:
         model.compile()
     texts = [(is_held_out(file.name), read(file)) for file in library_files()]
     training, held_out = (torch.cat([text for held, text in texts if held is which]) for which in (False, True))
+    if options.length >= min(len(training), len(held_out)):
+        parser.error(f"--length should be less than the texts' {min(len(training), len(held_out))} bytes")
     print(f"{options.architecture}: {sum(p.numel() for p in model.parameters())} parameters, {len(training)} bytes")
     speed = train(model, training, options)
     frequencies = (torch.bincount(training, minlength=256) + 1.0).log()

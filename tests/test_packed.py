@@ -74,6 +74,7 @@ def test_equal_lengths_run_side_by_side(monkeypatch):
         ([0, 5, 10], TypeError, "whole numbers"),
         (torch.tensor([0.0, 10.0]), TypeError, "whole numbers"),
         (torch.tensor([[0, 10]]), TypeError, "whole numbers"),
+        (torch.tensor([False, True]), TypeError, "whole numbers"),
         (torch.tensor([0, 5]), ValueError, "from 0 to T = 10"),
         (torch.tensor([1, 10]), ValueError, "from 0 to T = 10"),
         (torch.tensor([0, 7, 5, 10]), ValueError, "from 0 to T = 10"),

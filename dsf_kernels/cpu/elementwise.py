@@ -31,7 +31,7 @@ def _cut(log: bool, a: torch.Tensor, w: torch.Tensor) -> tuple[tuple[int, ...], 
     places = tuple(0 if size == 1 else step for size, step in zip(a.shape, a.stride(), strict=True))
     if places[2] == n * places[3]:  # one row of H n: what lies side by side is walked side by side
         H, n = 1, H * n
-    cuts = -(-torch.get_num_threads() // (B * H))
+    cuts = -(-torch.get_num_threads() // max(1, B * H))
     return places, (B, T, H, n, p, cuts, steps, int(log))
 
 

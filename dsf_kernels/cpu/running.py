@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..derivatives import differentiable_gradients
+
 WORTH = 1e6  # multiplications that pay for a thread
 CALLS = 20  # operations of torch that take as long as a run takes at least
 
@@ -55,10 +57,8 @@ class _Recurrence(torch.autograd.Function):
         inputs, (kept, *outputs) = saved[: ctx.count], saved[ctx.count :]
         needs = ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():  # a derivative of the derivative is wanted
-            wanted = [a for a, need in zip(inputs, needs, strict=True) if need]
-            results = ctx.loops.plain(ctx.how, inputs)
-            found = iter(torch.autograd.grad(results, wanted, gradients, create_graph=True, materialize_grads=True))
-            return (None, None, *(next(found) if need else None for need in needs))
+            loops, how = ctx.loops, ctx.how
+            return None, None, *differentiable_gradients(lambda *a: loops.plain(how, a), inputs, needs, gradients)
         found = ctx.loops.backward(ctx.how, kept, inputs, outputs, *(g.contiguous() for g in gradients))
         pairs = zip(found, inputs, needs, strict=True)
         return (None, None, *(g.sum_to_size(a.shape) if need else None for g, a, need in pairs))

@@ -23,6 +23,7 @@ from dsf.values import Log
 from ..attention_gradients import Inputs, gradients, scored
 from ..attention_parts import BLOCK, Part, blocks, fused, parts, see_nothing
 from ..costs import Cost, Sizes, floor, pairs
+from ..derivatives import differentiable_gradients
 from ..reach import HALF
 from ..registry import REAL, kernel
 
@@ -132,10 +133,12 @@ class _Attention(torch.autograd.Function):
 
 def _by_pairs(system: System, window: int | None, inputs: Inputs, need: tuple[bool, ...], grad: torch.Tensor):
     """The gradients by plain operations of torch, which have derivatives themselves."""
-    if inputs.table is not None:
-        table = replace(system.C.log_kernel, table=inputs.table[None, None])
-        system = replace(system, C=replace(system.C, log_kernel=table))
-    y, _ = attend(system, inputs.pairs(window))
-    wanted = [x for x, need in zip(inputs, need, strict=True) if x is not None and need]
-    found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True, allow_unused=True))
-    return [next(found) if need else None for need in need]
+
+    def plain(*values):
+        given, of = Inputs(*values), system
+        if given.table is not None:
+            table = replace(of.C.log_kernel, table=given.table[None, None])
+            of = replace(of, C=replace(of.C, log_kernel=table))
+        return attend(of, given.pairs(window))[:1]
+
+    return differentiable_gradients(plain, inputs, need, (grad,))

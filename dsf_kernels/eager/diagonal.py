@@ -13,6 +13,7 @@ from dsf.operators import Diagonal
 from dsf.values import is_number, value
 
 from ..costs import Cost, Sizes
+from ..derivatives import differentiable_gradients
 from ..registry import kernel
 
 CALLS = 0.6  # of a step: one operation without a broadcast, cheaper than most
@@ -73,9 +74,7 @@ class _Scan(torch.autograd.Function):
         a, w, x, xs = ctx.saved_tensors
         need = ctx.needs_input_grad
         if torch.is_grad_enabled():  # a derivative of the derivative is wanted
-            wanted = [v for v, wants in zip((a, w, x), need, strict=True) if wants]
-            found = iter(torch.autograd.grad(_by_steps(a, w, x), wanted, grad, create_graph=True))
-            return tuple(next(found) if wants else None for wants in need)
+            return tuple(differentiable_gradients(lambda *v: (_by_steps(*v),), (a, w, x), need, (grad,)))
         lam, dx = _backward_scan(a.conj(), grad)
         return (_of_the_factor(a, lam, x, xs) if need[0] else None), lam, dx.sum_to_size(x.shape)
 
