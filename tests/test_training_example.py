@@ -91,9 +91,9 @@ def test_it_lists_the_architectures(example, capsys):
         ("Did you mean mamba2", ["--architecture", "mambo2"]),
         ("no trainable layer", ["--architecture", "chosen"]),
         ("does not divide into 5 heads", ["--heads", "5"]),
-        ("invalid positive value", ["--steps", "0"]),
+        ("whole number", ["--steps", "0"]),
         ("learning-rate should be positive", ["--learning-rate", "0"]),
-        ("there is no folder", ["--out", "nowhere/at/all.safetensors"]),
+        ("in a folder that is there", ["--out", "nowhere/at/all.safetensors"]),
         ("device", ["--device", "nowhere"]),
     ],
 )
