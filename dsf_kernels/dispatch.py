@@ -60,7 +60,7 @@ def simulate(
     check_drive(system, u)
     check_state(system, u, state)
     check_state(system, u, getattr(system, "x0", None))
-    if backend == "reference":
+    if backend == "reference" or not u.shape[0]:  # nothing to be fast at
         return scan(system, u, state)
     if isinstance(system, Bidirectional):
         forward, _ = simulate(system.forward, u, backend=backend)

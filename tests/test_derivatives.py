@@ -98,3 +98,11 @@ def test_no_sequence_at_all(name):
     signals, u = draw(TIED[name], 5, batch=0)
     y, _ = dsf.simulate(TIED[name](**signals), u)
     assert y.shape[:2] == (0, 5)
+
+
+@pytest.mark.parametrize("name", TIED)
+def test_no_sequence_by_any_kernel(name):
+    signals, u = draw(TIED[name], 5, batch=0)
+    system = TIED[name](**signals)
+    for kernel in kernels_for(system, u):
+        assert dsf.simulate(system, u, backend=kernel)[0].shape[:2] == (0, 5), kernel

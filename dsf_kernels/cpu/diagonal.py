@@ -107,7 +107,7 @@ def cut_of(how: tuple[bool, bool], inputs: tuple[torch.Tensor, ...]) -> Cut:
     (B, T, H, p), n, lanes = u.shape, b.shape[3], NARROW // u.element_size()
     row = room(n, lanes)
     most = max(1, min(TOGETHER // row, 65536 // (row * p)))
-    each = -(-torch.get_num_threads() // B)  # groups of a sequence that keep every thread busy
+    each = -(-torch.get_num_threads() // max(1, B))  # groups of a sequence that keep every thread busy
     if p == 1 and n % lanes == 0:  # the heads of a thread share nothing but what they read: states are small
         most = max(1, 8192 // n)
     return Cut(B, T, H, n, p, lanes, max(1, min(most, -(-H // each))), log, before)
