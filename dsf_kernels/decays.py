@@ -105,7 +105,11 @@ class _Decayed(torch.autograd.Function):
         d, rows, columns, whole, *kept = ctx.saved_tensors
         if torch.is_grad_enabled():  # a derivative of the derivative is wanted
             inputs, needs = (d, rows, columns), ctx.needs_input_grad[1:]
-            return None, *differentiable_gradients(lambda *a: _double(ctx.log, *a, None), inputs, needs, grads)
+
+            def plain(d, rows, columns):
+                return _double(ctx.log, d, rows, columns, None)
+
+            return None, *differentiable_gradients(plain, inputs, needs, grads)
         gP, grows, gcolumns, gwhole = (g.clone(memory_format=torch.contiguous_format) for g in grads)
         gd = (gwhole * whole.conj() if ctx.log else gwhole)[..., None, :]
         for level in reversed(range(len(kept) // 4)):
