@@ -39,8 +39,7 @@ def scan(system: System | Feedback | Bidirectional, u: torch.Tensor, state: Any 
         return _feedback(system, u, state)
     if isinstance(system.B, Features):
         return run_pairs(system, u, state)
-    drive = u if system.u is None else system.u
-    drive = with_ones(drive) if system.normalised else drive
+    drive = driven(system, u)
     x = initial_state(system, drive) if state is None else state
     outputs = []
     for step, now in zip(system.steps(u.shape[1]), drive.unbind(1), strict=True):
@@ -64,6 +63,12 @@ def initial_state(system: System, drive: torch.Tensor) -> torch.Tensor:
 def _a_step(system: System) -> System:
     """The system of step 0, for its shapes; of zeros where there is no step at all (T = 0)."""
     return system.map(lambda leaf: leaf[:, 0] if leaf.shape[1] else leaf.sum(1))
+
+
+def driven(system: System, u: torch.Tensor) -> torch.Tensor:
+    """What is written: the drive, and a channel of ones where the system carries its normaliser."""
+    drive = u if system.u is None else system.u
+    return with_ones(drive) if system.normalised else drive
 
 
 def with_ones(u: torch.Tensor) -> torch.Tensor:

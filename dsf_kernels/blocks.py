@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 
 from dsf.deferred import Deferred
-from dsf.reference import initial_state, with_ones
+from dsf.reference import driven
 from dsf.tree import leaves, tree_map
 
 from .chunks import over_chunks
@@ -46,11 +46,8 @@ def run_in_blocks(
     run: Callable[..., tuple[torch.Tensor, torch.Tensor]], system: Deferred, u: torch.Tensor, state: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """run(system of a block, u of the block, x) -> y, x over the blocks."""
-    values, first = tuple(system.current.values()), u[:, :1]
-    if state is None:
-        drive = system.outline.u if system.outline.u is not None else first
-        state = initial_state(system.outline, with_ones(drive) if system.normalised else drive)
-    x = first_state(state, working_dtype(system, u))
+    values = tuple(system.current.values())
+    x = first_state(system.outline, driven(system.outline, u[:, :1]), state, working_dtype(system, u))
 
     def block(x: torch.Tensor, u: torch.Tensor, *signals: torch.Tensor):
         turn = iter(signals)

@@ -7,7 +7,7 @@ inputs, the gates and the states.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from dsf.tree import tree_map
 from .cell_recognition import DRIVE, Plan, plan_of
 from .cells import Cell
 from .derivatives import differentiable_gradients
-from .reach import HALF
+from .reach import HALF, working_dtype
 
 PIECE = 512  # steps, where no gradient is wanted
 Loops = Callable[[Cell], tuple[Callable, Callable]]  # forward and backward of a cell, as in cells.py
@@ -42,19 +42,12 @@ def why_no_cell(system: System | Feedback) -> str | None:
 def run_cell(loops: Loops, system: Feedback, u: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
     """As dsf.reference.scan, whose algebra derivatives of the gradient, and torch.func's transforms, take."""
     with torch.autocast(u.device.type, enabled=False):
-        dtype = _common(system, u, state)
-        system = replace(system, values={k: tree_map(lambda x: x.to(dtype), v) for k, v in system.values.items()})
+        dtypes = (working_dtype(system, u), *(x.dtype for x in state or ()))
+        dtype = reduce(torch.promote_types, dtypes)
+        dtype = torch.float32 if dtype in HALF else dtype
+        system = system.map(lambda x: x.to(dtype))
         y, state = _in_full(loops, system, u.to(dtype), tree_map(lambda x: x.to(dtype), state))
     return y.to(u.dtype), state
-
-
-def _common(system: Feedback, u: torch.Tensor, state: Any) -> torch.dtype:
-    found = [u.dtype, *(x.dtype for x in state or ())]
-    tree_map(lambda x: found.append(x.dtype), tuple(system.values.values()))
-    dtype = found[0]
-    for other in found[1:]:
-        dtype = torch.promote_types(dtype, other)
-    return torch.float32 if dtype in HALF else dtype
 
 
 def _in_full(loops: Loops, system: Feedback, u: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:

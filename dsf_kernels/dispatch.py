@@ -71,7 +71,7 @@ def simulate(
             raise ValueError('kernels have no forward-mode derivatives; backend="auto" takes the reference for them')
         return scan(system, u, state)
     chosen = _named(backend, system, u) if backend != "auto" else _remembered(system, u)
-    run = partial(_FORMS[chosen.form], chosen)
+    run = _runner(chosen)
     if isinstance(system, Deferred):
         if chosen.form != "system" and suits(system, u, state):
             return run_in_blocks(run, system, u, state)
@@ -108,11 +108,11 @@ MOST = 512  # choices that are remembered
 WHOLE = "it needs A, B, C of all steps at once, and they are many times as large as the signals"
 
 
-def _run_system(kernel: Kernel, system: Any, u: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
-    return kernel.run(system, u, state)
-
-
-_FORMS: dict[str, Any] = {"columns": run_columns, "states": run_states, "system": _run_system}
+def _runner(kernel: Kernel) -> Any:
+    """(system, u, state) -> y, state, whatever the kernel's form."""
+    if kernel.form == "system" or kernel.covers is None:
+        return kernel.run
+    return partial({"columns": run_columns, "states": run_states}[kernel.form], kernel.covers, kernel.run)
 
 
 # --------------------------------------------------------------------------------------------------------- the choice
@@ -136,14 +136,14 @@ def _remembered(system: System | Feedback, u: torch.Tensor) -> Kernel:
     """The kernel; one token after the other, a system is asked about once."""
     key = (*signature(system, u), id(kernels()), len(kernels()))
     try:
-        hash(key)
+        found = _KNOWN.get(key)
     except TypeError:  # an operator of the user's with a field that is no value
         return _choice(system, u)[0]
-    if key not in _KNOWN:
+    if found is None:
         if len(_KNOWN) >= MOST:
             _KNOWN.clear()
-        _KNOWN[key] = _choice(system, u)[0]
-    return _KNOWN[key]
+        found = _KNOWN[key] = _choice(system, u)[0]
+    return found
 
 
 def _named(name: str, system: System | Feedback, u: torch.Tensor) -> Kernel:

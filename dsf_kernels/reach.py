@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
+from typing import Any
 
 import torch
 
@@ -11,8 +13,9 @@ from dsf.features import Features
 from dsf.feedback import Feedback
 from dsf.lattice import climb, path, vector_like
 from dsf.operators import Operator, RealPart
+from dsf.reference import initial_state
 from dsf.system import System
-from dsf.tree import leaves
+from dsf.tree import leaves, tree_map
 
 from .registry import Kernel
 
@@ -68,6 +71,16 @@ def working_dtype(system: System | Feedback, u: torch.Tensor | None = None) -> t
     return reduce(torch.promote_types, found) if found else torch.get_default_dtype()
 
 
-def first_state(given: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The state in the dtype in which it is kept: fp32 where the signals are in half precision."""
-    return given.to(torch.float32 if dtype in HALF else torch.promote_types(dtype, given.dtype))
+def first_state(system: System, drive: torch.Tensor, given: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
+    """The state from which a run starts, in the dtype in which it is kept: fp32 where the run is in half precision."""
+    x = initial_state(system, drive) if given is None else given
+    return x.to(torch.float32 if dtype in HALF else torch.promote_types(dtype, x.dtype))
+
+
+def full_precision(x: Any) -> Any:
+    """A system, a tensor or tensors with what is in half precision in fp32."""
+    if isinstance(x, System):
+        return replace(x.map(full_precision), x0=full_precision(x.x0))
+    if isinstance(x, Feedback):
+        return x.map(full_precision)
+    return tree_map(lambda leaf: leaf.float() if leaf.dtype in HALF else leaf, x)

@@ -5,28 +5,27 @@ For states as small as what is read of them: B and C operators (p = 1), a nonlin
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from dsf.lattice import climb, vector_like
-from dsf.reference import initial_state, normalise, with_ones
+from dsf.operators import Operator
+from dsf.reference import driven, normalise
 from dsf.system import System
 
 from .reach import HALF, first_state, working_dtype
-from .registry import Kernel
 
 
 def run_states(
-    kernel: Kernel, system: System, u: torch.Tensor, state: torch.Tensor | None
+    covers: type[Operator], run: Callable, system: System, u: torch.Tensor, state: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One kernel on one system: w_t = B_t u_t, then the states, then y_t = C_t readout(x_t) + D_t u_t."""
-    assert kernel.covers is not None
-    drive = u if system.u is None else system.u
-    drive = with_ones(drive) if system.normalised else drive
-    dtype = working_dtype(system, drive)
-    x = first_state(initial_state(system, drive) if state is None else state, dtype)
-    A = climb(system.A, kernel.covers, system.state_size, vector_like(system))
+    """run(A, w, x) on one system: w_t = B_t u_t, then the states, then y_t = C_t readout(x_t) + D_t u_t."""
+    drive = driven(system, u)
+    x = first_state(system, drive, state, working_dtype(system, drive))
+    A = climb(system.A, covers, system.state_size, vector_like(system))
     w = system.write(drive).to(x.dtype).expand(*drive.shape[:3], *x.shape[2:])
-    xs = kernel.run(A, w, x)
+    xs = run(A, w, x)
     last = xs[:, -1] if u.shape[1] else x
     read = xs if system.reads == "after" else torch.cat([x[:, None], xs[:, :-1]], 1)[:, : u.shape[1]]
     y = system.read(read, drive)

@@ -17,11 +17,11 @@ from dsf import algebra
 from dsf.composites import Composed
 from dsf.features import Features
 from dsf.operators import Dense, Diagonal, Identity, OneHotDiagonal, Operator, Scaled, Shift
-from dsf.reference import initial_state, with_ones
+from dsf.reference import driven, initial_state
 from dsf.system import System
 from dsf.tree import Node, leaves, tree_map, tree_steps
 
-from .reach import HALF
+from .reach import HALF, full_precision
 
 CLOSED = (Identity, Scaled, Diagonal, OneHotDiagonal, Shift, Dense)  # a product of two is again one
 
@@ -105,17 +105,6 @@ def each_segment(summaries: Summary, batch: int, segments: int) -> Iterator[Summ
 def zero_state(system: System, drive: torch.Tensor) -> torch.Tensor:
     """0, whatever the system would start from."""
     return initial_state(replace(system, x0=None), drive)
-
-
-def driven(system: System, u: torch.Tensor) -> torch.Tensor:
-    """What is written: the drive, and a channel of ones where the system carries its normaliser."""
-    drive = u if system.u is None else system.u
-    return with_ones(drive) if system.normalised else drive
-
-
-def full_precision(system: System) -> System:
-    """Leaves of half precision in fp32."""
-    return system.map(lambda leaf: leaf.float() if leaf.dtype in HALF else leaf)
 
 
 def of_segments(system: System, drive: torch.Tensor) -> Summary:

@@ -26,7 +26,7 @@ from dsf.tree import leaves, tree_map
 
 from ..columns import run_columns
 from ..costs import Cost, multiplications
-from ..registry import Kernel, kernel
+from ..registry import kernel
 from ..responses import Layout, Response, in_precision
 from ..sizes import Sizes
 from ..summaries import CLOSED
@@ -81,9 +81,7 @@ def run(system: System, u: torch.Tensor, state: torch.Tensor | None) -> tuple[to
     """
     chunks = partial(_in_chunks, real=isinstance(system.C, RealPart))
     with torch.autocast(u.device.type, enabled=False):
-        return run_columns(
-            Kernel("", "columns", type(system.A), chunks, cost, declines, None, None, None), system, u, state
-        )
+        return run_columns(type(system.A), chunks, system, u, state)
 
 
 # ---------------------------------------------------------------------------------------------------- in chunks of time

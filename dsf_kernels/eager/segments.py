@@ -22,15 +22,15 @@ from dsf.deferred import Deferred
 from dsf.features import Features
 from dsf.feedback import Feedback
 from dsf.operators import Dense, Operator
-from dsf.reference import initial_state, scan
+from dsf.reference import driven, initial_state, scan
 from dsf.system import System
 from dsf.tree import leaves
 
 from ..costs import Cost, floor
-from ..reach import HALF
+from ..reach import HALF, full_precision
 from ..registry import kernel
 from ..sizes import Sizes
-from ..summaries import CLOSED, apply, driven, each_segment, fold, fold_tensor, full_precision, of_segments
+from ..summaries import CLOSED, apply, each_segment, fold, fold_tensor, of_segments
 
 SHORTEST = 16  # fewer steps are run one after the other
 CALLS = 16  # operations of a step of pass 3, as of the plain recurrence; pass 1 takes half as many
@@ -86,8 +86,7 @@ def run(system: System, u: torch.Tensor, state: torch.Tensor | None) -> tuple[to
     """As dsf.reference.scan; half precision is computed, and its state kept, in fp32, and y has u's dtype."""
     dtype = u.dtype
     if dtype in HALF:
-        system, u = full_precision(system), u.float()
-        state = state.float() if state is not None and state.dtype in HALF else state
+        system, u, state = full_precision(system), u.float(), full_precision(state)
     with torch.autocast(u.device.type, enabled=False):
         y, x = _run(system, u, state)
     return (y.to(dtype) if dtype in HALF else y), x

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,10 +11,10 @@ from dsf.features import Features
 from dsf.feedback import Feedback
 from dsf.reference import scan
 from dsf.system import System
-from dsf.tree import leaves, tree_map
+from dsf.tree import leaves
 
 from ..costs import Cost, Sizes, floor, pairs
-from ..reach import HALF
+from ..reach import HALF, full_precision
 from ..registry import kernel
 
 CALLS = 16  # operations of a step: cutting, A x, the write, the read
@@ -37,13 +36,5 @@ def run(system: System | Feedback, u: torch.Tensor, state: Any) -> tuple[torch.T
     """dsf.reference.scan; half precision is computed, and its state kept, in fp32, and y has u's dtype."""
     if u.dtype not in HALF:
         return scan(system, u, state)
-    if isinstance(system, Feedback):
-        system = replace(system, values={name: tree_map(_full, part) for name, part in system.values.items()})
-    else:
-        system = replace(system.map(_full), x0=tree_map(_full, system.x0))
-    y, state = scan(system, _full(u), tree_map(_full, state))
+    y, state = scan(full_precision(system), u.float(), full_precision(state))
     return y.to(u.dtype), state
-
-
-def _full(x: torch.Tensor) -> torch.Tensor:
-    return x.float() if x.dtype in HALF else x
