@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .dense_forward import CHUNK, gather, layout, product, tile
+from .dense_forward import gather, layout, product, tile
+from .heads import CHUNK
 from .lanes import add_totals, fold, load, narrow, pointer, splat, spread, store, total, wide, width
 from .rows import clear, copy, enter, leave, place, room
 
@@ -31,14 +32,9 @@ def backward(at: Any, strides: Any, sizes: Any, kind: Any, memory: Any, lo: Any,
             dM, step = pointer(at[7], kind), (0 if constant else H * n * n)
             into = (row if constant else (b * T + t) * H + h) * n * n
             start, j = (row * chunks + chunk) * n * P, 0
+            kept = pointer(at[4], kind)
             while j + width(like) <= P:
-                size = n * width(like)
-                copy(buffer, states, pointer(at[4], kind), start + j * n, size)
-                copy(buffer, two, buffer, L + j * n, size)
-                tile(
-                    buffer, M, from_M, strides[1], vector, n, length, before, states, w + j, signal, P, CHUNK + 1, like
-                )
-                back(
+                through(
                     buffer,
                     M,
                     from_M,
@@ -50,23 +46,19 @@ def backward(at: Any, strides: Any, sizes: Any, kind: Any, memory: Any, lo: Any,
                     n,
                     length,
                     before,
+                    L + j * n,
                     two,
                     states,
+                    kept,
+                    start + j * n,
                     w + j,
                     signal,
                     P,
                     like,
                 )
-                copy(buffer, L + j * n, buffer, two + (length % 2) * size, size)
                 j += width(like)
             while j < P:
-                size = n * width(tail)
-                copy(buffer, states, pointer(at[4], kind), start + j * n, size)
-                copy(buffer, two, buffer, L + j * n, size)
-                tile(
-                    buffer, M, from_M, strides[1], vector, n, length, before, states, w + j, signal, P, CHUNK + 1, tail
-                )
-                back(
+                through(
                     buffer,
                     M,
                     from_M,
@@ -78,14 +70,16 @@ def backward(at: Any, strides: Any, sizes: Any, kind: Any, memory: Any, lo: Any,
                     n,
                     length,
                     before,
+                    L + j * n,
                     two,
                     states,
+                    kept,
+                    start + j * n,
                     w + j,
                     signal,
                     P,
                     tail,
                 )
-                copy(buffer, L + j * n, buffer, two + (length % 2) * size, size)
                 j += width(tail)
             for i in range(length):
                 token = (b * T + t + i) * H + h
@@ -93,6 +87,37 @@ def backward(at: Any, strides: Any, sizes: Any, kind: Any, memory: Any, lo: Any,
                 copy(pointer(at[9], kind), token * n, buffer, 3 * vector + i * n, n)
                 copy(pointer(at[10], kind), token * p, buffer, w + 3 * signal + i * P, p)
         leave(pointer(at[11], kind), row * n * p, buffer, L, n, p, P)
+
+
+def through(
+    buffer,
+    M,
+    from_M,
+    stride,
+    dM,
+    into,
+    step,
+    vector,
+    n,
+    length,
+    before,
+    L,
+    two,
+    states,
+    kept,
+    start,
+    w,
+    signal,
+    P,
+    like,
+) -> None:
+    """A tile through a chunk: its states once more, then L in reverse."""
+    size = n * width(like)
+    copy(buffer, states, kept, start, size)
+    copy(buffer, two, buffer, L, size)
+    tile(buffer, M, from_M, stride, vector, n, length, before, states, w, signal, P, CHUNK + 1, like)
+    back(buffer, M, from_M, stride, dM, into, step, vector, n, length, before, two, states, w, signal, P, like)
+    copy(buffer, L, buffer, two + (length % 2) * size, size)
 
 
 def back(buffer, M, from_M, stride, dM, into, step, vector, n, length, before, two, states, w, signal, P, like) -> None:

@@ -14,10 +14,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from .heads import CHUNK
 from .lanes import load, narrow, pointer, splat, spread, store, wide, width
 from .rows import copy, enter, leave, place, room
-
-CHUNK = 64  # tokens from one kept state to the next
 
 
 def layout(n: Any, P: Any, length: Any) -> Any:

@@ -15,12 +15,12 @@ from dsf.values import is_number, value
 
 from ..costs import Cost, Sizes
 from ..registry import REAL, kernel
-from .compiling import compiled
+from .heads import by_heads
 from .lanes import NARROW
 from .low_rank_backward import backward
-from .low_rank_forward import CHUNK, forward, layout
+from .low_rank_forward import forward, layout
 from .rows import room
-from .running import CALLS, Loops, addresses, lined, over_rows, recur, strides
+from .running import CALLS, lined, recur
 
 STEP = 8000  # what a step of a head costs beside its entries
 
@@ -59,54 +59,17 @@ def run(
     if scale.shape[-1] > 1:
         scale, along = leaf(1), scale * along
     vectors = (lined(a.to(x.dtype), n) for a in (along, leaf(A.v), b, c))
-    return recur(LOW_RANK, before, lined(leaf(A.d)), scale, *vectors, lined(u.to(x.dtype)), x.contiguous())
+    d = lined(leaf(A.d))
+    return recur(LOW_RANK, (before, int(d.shape[-1] == 1)), d, scale, *vectors, lined(u.to(x.dtype)), x.contiguous())
 
 
-def _sizes(inputs, before: bool) -> tuple[tuple[int, ...], int, int]:
-    """T, H, n, p, is d a scalar, before; rows, and p as it is padded."""
-    d, *_, w, x = inputs
-    (B, T, H, p), n = w.shape, x.shape[2]
-    return (T, H, n, p, int(d.shape[-1] == 1), int(before)), B * H, room(p, NARROW // x.element_size())
+def _step(_: int, x: torch.Tensor, d, b, u, v, k, w) -> torch.Tensor:
+    z = (v[..., None] * x).sum(-2)
+    return d[..., None] * x - (b * u)[..., None] * z[..., None, :] + k[..., None] * w[..., None, :]
 
 
-def _forward(before: bool, keep: bool, inputs):
-    *leaves, w, x = inputs
-    sizes, count, P = _sizes(inputs, before)
-    T, H, n, *_ = sizes
-    y, last = torch.empty(w.shape, dtype=x.dtype), torch.empty_like(x)
-    starts = torch.empty(count if keep else 0, -(-T // CHUNK), n * P, dtype=x.dtype)
-    if not T:
-        return (y, x.clone()), starts
-    at = addresses(*inputs, y, last, starts if keep else None)
-    arguments = (at, strides((*leaves, w), w.shape[0], T, H), sizes)
-    memory = layout(n, P, T, 0)[-1]
-    over_rows(compiled(forward), arguments, x, memory, count, count * T * n * P)
-    return (y, last), starts
+def _memory(n: int, P: int, T: int, is_backward: int) -> int:
+    return layout(n, P, T, is_backward)[-1]
 
 
-def _backward(before: bool, starts: torch.Tensor, inputs, outputs, dy: torch.Tensor, dlast: torch.Tensor):
-    *leaves, w, x = inputs
-    sizes, count, P = _sizes(inputs, before)
-    T, H, n, *_ = sizes
-    if not T:
-        return [torch.zeros_like(a) for a in (*leaves, w)] + [dlast]
-    found = [torch.empty(*w.shape[:3], a.shape[-1], dtype=x.dtype) for a in (*leaves, w)] + [torch.empty_like(x)]
-    at = addresses(*leaves, w, starts, dy, dlast, *found)
-    arguments = (at, strides((*leaves, w), w.shape[0], T, H), sizes)
-    memory = layout(n, P, T, 1)[-1]
-    over_rows(compiled(backward), arguments, x, memory, count, count * T * n * P)
-    return found
-
-
-def _plain(before: bool, inputs) -> tuple[torch.Tensor, torch.Tensor]:
-    *leaves, w, x = inputs
-    T, outputs = w.shape[1], []
-    over_time = zip(*(a.expand(-1, T, -1, -1).unbind(1) for a in (*leaves, w)), strict=True)
-    for d, b, u, v, k, c, drive in over_time:
-        past, z = x, (v[..., None] * x).sum(-2)
-        x = d[..., None] * x - (b * u)[..., None] * z[..., None, :] + k[..., None] * drive[..., None, :]
-        outputs.append((c[..., None] * (past if before else x)).sum(-2))
-    return (torch.stack(outputs, 1) if outputs else w.clone()), x
-
-
-LOW_RANK = Loops(_forward, _backward, _plain)
+LOW_RANK = by_heads(forward, backward, _memory, _step)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from .heads import CHUNK
 from .lanes import add_totals, fold, load, narrow, pointer, splat, spread, store, total, wide, width
-from .low_rank_forward import CHUNK, gather, layout, tile
+from .low_rank_forward import gather, layout, tile
 from .rows import clear, copy, copy_scaled, enter, every_fourth_out, leave, place, room
 
 
 def backward(at: Any, strides: Any, sizes: Any, kind: Any, memory: Any, lo: Any, hi: Any) -> None:
     """at: addresses of d, b, u, v, k, c, w, starts, dy, dlast; then of the gradients of d, b, u, v, k, c, w, x."""
-    T, H, n, p, scalar, before = sizes
+    T, H, n, p, before, scalar = sizes
     buffer, starts, dy, dlast = (
         pointer(memory, kind),
         pointer(at[7], kind),

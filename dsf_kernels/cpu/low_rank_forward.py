@@ -17,10 +17,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from .heads import CHUNK
 from .lanes import load, narrow, pointer, splat, spread, store, wide, width
 from .rows import clear, copy, copy_scaled, enter, fill, leave, place, room
-
-CHUNK = 64  # tokens from one kept state to the next
 
 
 def layout(n: Any, P: Any, length: Any, states: Any) -> Any:
@@ -36,7 +35,7 @@ def layout(n: Any, P: Any, length: Any, states: Any) -> Any:
 
 def forward(at: Any, strides: Any, sizes: Any, kind: Any, memory: Any, lo: Any, hi: Any) -> None:
     """Rows lo..hi of batch and heads. at: addresses of d, b, u, v, k, c, w, x, y, last, starts (0: not kept)."""
-    T, H, n, p, scalar, before = sizes
+    T, H, n, p, before, scalar = sizes
     buffer, x, y, last = (pointer(memory, kind), pointer(at[7], kind), pointer(at[8], kind), pointer(at[9], kind))
     like, tail = wide(buffer), narrow(buffer)
     P = room(p, width(tail))

@@ -15,10 +15,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from .heads import CHUNK
 from .lanes import add_totals, fold, load, narrow, pointer, splat, spread, store, wide, width
 from .rows import clear, copy, enter, every_fourth_out, leave, place, room
-
-CHUNK = 64  # tokens from one kept state to the next
 
 
 def layout(n: Any, P: Any, length: Any) -> Any:
