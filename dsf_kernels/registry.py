@@ -81,9 +81,9 @@ def kernel(
 
 @cache
 def _discover() -> None:
-    from . import cpu, eager
+    from . import cpu, eager, gpu
 
-    for package in (eager, cpu):
+    for package in (eager, cpu, gpu):
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{package.__name__}.{module.name}")
 

@@ -13,13 +13,14 @@ import torch
 from dsf.operators import Dense
 
 from ..costs import Cost, Sizes
+from ..recurrences import lined, recur
 from ..registry import REAL, kernel
 from .dense_backward import backward
 from .dense_forward import forward, layout
 from .heads import by_heads
 from .lanes import NARROW
 from .rows import room
-from .running import CALLS, lined, recur
+from .running import CALLS
 
 FASTER = 0.4  # than the nominal rate, per multiplication
 STEP = 8000  # what a step of a head costs beside its entries

@@ -18,13 +18,14 @@ from dsf.operators import Diagonal
 from dsf.values import Log, is_number
 
 from ..costs import Cost
+from ..recurrences import Loops, lined, recur
 from ..registry import REAL, kernel
 from ..sizes import Sizes
 from . import diagonal_backward, diagonal_forward, diagonal_rows
 from .compiling import compiled
 from .lanes import NARROW
 from .rows import room
-from .running import CALLS, Loops, addresses, lined, over_rows, recur
+from .running import CALLS, addresses, over_rows
 from .signals import STEPS
 
 CHUNK, BLOCK = 64, 16  # steps from one kept state to the next; steps that forward copies to where they lie together

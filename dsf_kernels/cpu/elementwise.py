@@ -12,11 +12,12 @@ from dsf.operators import Diagonal
 from dsf.values import Log, is_number
 
 from ..costs import Cost
+from ..recurrences import Loops, recur
 from ..registry import REAL, kernel
 from ..sizes import Sizes
 from . import elementwise_loops as loops
 from .compiling import compiled
-from .running import CALLS, Loops, addresses, over_rows, recur
+from .running import CALLS, addresses, over_rows
 
 
 def cost(z: Sizes) -> Cost:

@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 
+from ..recurrences import Loops, strides
 from .compiling import compiled
 from .lanes import NARROW
 from .rows import room
-from .running import Loops, addresses, over_rows, strides
+from .running import addresses, over_rows
 
 CHUNK = 64  # tokens from one kept state to the next
 

@@ -14,13 +14,14 @@ from dsf.operators import DiagonalPlusLowRank
 from dsf.values import is_number, value
 
 from ..costs import Cost, Sizes
+from ..recurrences import lined, recur
 from ..registry import REAL, kernel
 from .heads import by_heads
 from .lanes import NARROW
 from .low_rank_backward import backward
 from .low_rank_forward import forward, layout
 from .rows import room
-from .running import CALLS, lined, recur
+from .running import CALLS
 
 STEP = 8000  # what a step of a head costs beside its entries
 

@@ -14,12 +14,13 @@ from dsf.operators import OneHotDiagonal
 from dsf.values import is_number, value
 
 from ..costs import Cost, Sizes
+from ..recurrences import lined, recur
 from ..registry import REAL, kernel
 from .heads import by_heads
 from .lanes import NARROW
 from .one_hot_loops import backward, forward, layout
 from .rows import room
-from .running import CALLS, lined, recur
+from .running import CALLS
 
 STEP = 1000  # what a step of a head costs beside its entries
 

@@ -1,0 +1,199 @@
+"""A state taken through chunks of time, in either direction: products of matrices per chunk, the state in registers.
+
+    y_i = r_i^T D_(i) S + sum_j P_ij u_j        S <- D S - V^T (W S) + sum_j D_(j) k_j u_j^T
+
+r rows, k columns [C, n], u [C, p], S [n, p]; D_(i) from the chunk's start to i, D_(j) from j to its end, D over all of
+it. Backward in time it is the transpose: rows and columns change places, W and V too, what is read is the gradient of
+u, and S that of the state.
+
+Decays are logarithms, summed along segments and never subtracted: -oo, a reset, is legal.
+"""
+
+import triton
+import triton.language as tl
+
+from .tiles import across, between, column, down, log2, square
+
+
+@triton.jit
+def through(
+    head, block, segment, heads,
+    rows, r_b, r_t, r_h,
+    columns, k_b, k_t, k_h,
+    drive, u_b, u_t, u_h,
+    g, g_b, g_t, g_h,
+    W, V, whole, pairs, start, ends, products, y, last, states,
+    T, H, n, p, chunks, segments,
+    C: tl.constexpr, N: tl.constexpr, P: tl.constexpr, PER: tl.constexpr,
+    DECAY: tl.constexpr, PAIRS: tl.constexpr, RANK: tl.constexpr, BEFORE: tl.constexpr, REVERSE: tl.constexpr,
+    SUMMARY: tl.constexpr, REST: tl.constexpr, READ: tl.constexpr, KEEP: tl.constexpr,
+    KIND: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """P columns of one head's state through one segment of PER chunks.
+
+    DECAY: "scalar" g [B, T, H, 1]; "channels" g [B, T, H, n]; "ready": rows and columns are decayed already, D is in
+    `whole` [B, H, chunks, n]. PAIRS: P is in `pairs` [B, H, chunks, C, C], else made here. RANK: there are W and V
+    [B, H, chunks, C, n]. SUMMARY: from zero; what is left to `ends` [segments, B, H, n, p], D (RANK: the matrix by
+    which the state is multiplied, in blocks of columns after those of p) to `products`. REST: from what the segments
+    before leave. READ: y [B, T, H, p] is wanted. KEEP: the state before each chunk, to `states` [B, H, chunks, n, p].
+    start, last [B, H, n, p].
+    """
+    batch, h = head // H, head % H
+    i, d, j = tl.arange(0, C), tl.arange(0, N), block * P + tl.arange(0, P)
+    width = p
+    if SUMMARY:
+        S = tl.zeros([N, P], tl.float32)
+        if RANK:
+            of_p = tl.cdiv(p, P)
+            if block >= of_p:
+                j, width = j - of_p * P, 0
+                S = tl.where(d[:, None] == j[None, :], 1.0, 0.0)
+    else:
+        S = square(start + head * n * p, d, n, j, p)
+    if REST:
+        for earlier in range(segment):
+            at = earlier * heads + head
+            left = square(ends + at * n * p, d, n, j, p)
+            if RANK:
+                M = square(products + at * n * n, d, n, d, n)
+                S = tl.dot(M, S, input_precision="tf32x3") + left
+            elif DECAY == "channels":
+                S = tl.load(products + at * n + d, mask=d < n, other=0.0)[:, None] * S + left
+            else:
+                S = tl.load(products + at) * S + left
+    if DECAY == "channels":
+        total = tl.zeros([N], tl.float32)
+    else:
+        total = 0.0
+    for step in range(segment * PER, min((segment + 1) * PER, chunks)):
+        chunk = step
+        if REVERSE:
+            chunk = chunks - 1 - step
+        place, t0 = head * chunks + chunk, tl.full([], 0, tl.int64) + chunk * C
+        left_over = T - chunk * C
+        limit = min(left_over, C)
+        if KEEP:
+            inside = (d < n)[:, None] & (j < p)[None, :]
+            tl.store(states + place * n * p + d[:, None] * p + j[None, :], S.to(states.dtype.element_ty), mask=inside)
+        u = down(drive + batch * u_b + h * u_h + t0 * u_t, i, u_t, j, limit, width).to(KIND)
+        k = across(columns + batch * k_b + h * k_h + t0 * k_t, i, k_t, d, limit, n)
+        at_g = g + batch * g_b + h * g_h + t0 * g_t
+        if READ:
+            r = down(rows + batch * r_b + h * r_h + t0 * r_t, i, r_t, d, limit, n)
+            if not PAIRS:
+                M = tl.dot(r.to(KIND), k.to(KIND), input_precision=PRECISION)
+                M *= between(log2(column(at_g, i - BEFORE, g_t, limit)), i, BEFORE, REVERSE)
+        if DECAY == "ready":
+            D = tl.load(whole + place * n + d, mask=d < n, other=0.0)[:, None]
+        elif DECAY == "channels":
+            sums = tl.sum(log2(down(at_g, i, g_t, d, limit, n)), 0)
+            total += sums
+            D = tl.exp2(sums)[:, None]
+            if REVERSE:
+                k = k * tl.exp2(tl.cumsum(log2(across(at_g, i - BEFORE, g_t, d, limit, n)), 1))
+                if READ:
+                    r = r * tl.exp2(tl.cumsum(log2(down(at_g, i + 1, g_t, d, limit, n)), 0, reverse=True))
+            else:
+                k = k * tl.exp2(tl.cumsum(log2(across(at_g, i + 1, g_t, d, limit, n)), 1, reverse=True))
+                if READ:
+                    r = r * tl.exp2(tl.cumsum(log2(down(at_g, i - BEFORE, g_t, d, limit, n)), 0))
+        else:
+            sums = tl.sum(log2(column(at_g, i, g_t, limit)), 0)
+            total += sums
+            D = tl.exp2(sums)
+            until = tl.exp2(tl.cumsum(log2(column(at_g, i - BEFORE, g_t, limit)), 0))
+            after = tl.exp2(tl.cumsum(log2(column(at_g, i + 1, g_t, limit)), 0, reverse=True))
+            if REVERSE:
+                until, after = after, until
+            k = k * after[None, :]
+            if READ:
+                r = r * until[:, None]
+        if READ:
+            if PAIRS:
+                if REVERSE:
+                    M = tl.load(pairs + place * C * C + i[None, :] * C + i[:, None])
+                else:
+                    M = tl.load(pairs + place * C * C + i[:, None] * C + i[None, :])
+            found = tl.dot(r.to(KIND), S.to(KIND), input_precision=PRECISION)
+            found += tl.dot(M.to(KIND), u, input_precision=PRECISION)
+            to = ((batch * T + t0) * H + h) * p + i[:, None] * (H * p) + j[None, :]
+            tl.store(y + to, found.to(y.dtype.element_ty), mask=(i < limit)[:, None] & (j < p)[None, :])
+        now = D * S + tl.dot(k.to(KIND), u, input_precision=PRECISION)
+        if RANK:
+            w = down(W + place * C * n, i, n, d, C, n)
+            v = across(V + place * C * n, i, n, d, C, n)
+            erased = tl.dot(w.to(KIND), S.to(KIND), input_precision=PRECISION)
+            now -= tl.dot(v.to(KIND), erased.to(KIND), input_precision=PRECISION)
+        S = now
+    inside = (d < n)[:, None] & (j < width)[None, :]
+    if SUMMARY:
+        at = segment * heads + head
+        tl.store(ends + at * n * p + d[:, None] * p + j[None, :], S, mask=inside)
+        if RANK:
+            if block >= tl.cdiv(p, P):
+                inside = (d < n)[:, None] & (j < n)[None, :]
+                tl.store(products + at * n * n + d[:, None] * n + j[None, :], S, mask=inside)
+        elif block == 0:
+            if DECAY == "channels":
+                tl.store(products + at * n + d, tl.exp2(total), mask=d < n)
+            else:
+                tl.store(products + at, tl.exp2(total))
+    elif segment == segments - 1:
+        tl.store(last + head * n * p + d[:, None] * p + j[None, :], S, mask=inside)
+
+
+@triton.jit
+def walk(
+    rows, r_b, r_t, r_h,
+    columns, k_b, k_t, k_h,
+    drive, u_b, u_t, u_h,
+    g, g_b, g_t, g_h,
+    W, V, whole, pairs, start, ends, products, y, last,
+    T, H, n, p, chunks, segments,
+    C: tl.constexpr, N: tl.constexpr, P: tl.constexpr, PER: tl.constexpr,
+    DECAY: tl.constexpr, PAIRS: tl.constexpr, RANK: tl.constexpr, BEFORE: tl.constexpr,
+    SUMMARY: tl.constexpr, REST: tl.constexpr, KIND: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Forward in time. Grid: B H, blocks of p (and of n, where a summary with RANK is wanted), segments."""
+    through(
+        tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2), tl.num_programs(0),
+        rows, r_b, r_t, r_h, columns, k_b, k_t, k_h, drive, u_b, u_t, u_h, g, g_b, g_t, g_h,
+        W, V, whole, pairs, start, ends, products, y, last, y,
+        T, H, n, p, chunks, segments,
+        C, N, P, PER, DECAY, PAIRS, RANK, BEFORE, False, SUMMARY, REST, not SUMMARY, False, KIND, PRECISION,
+    )  # fmt: skip
+
+
+@triton.jit
+def both_ways(
+    rows, r_b, r_t, r_h,
+    columns, k_b, k_t, k_h,
+    drive, u_b, u_t, u_h,
+    dy, dy_b, dy_t, dy_h,
+    g, g_b, g_t, g_h,
+    W, V, whole, pairs, start, ends, products, dlast, dends, dproducts, dstart, du, states, dstates,
+    T, H, n, p, chunks, segments,
+    C: tl.constexpr, N: tl.constexpr, P: tl.constexpr, PER: tl.constexpr,
+    DECAY: tl.constexpr, PAIRS: tl.constexpr, RANK: tl.constexpr, BEFORE: tl.constexpr,
+    SUMMARY: tl.constexpr, REST: tl.constexpr, KIND: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Side by side, forward in time the states before every chunk, and backward the gradient of the state after it,
+    that of the drive and that of the first state. Grid: as of `walk`, segments twice.
+    """
+    segment = tl.program_id(2)
+    if segment < segments:
+        through(
+            tl.program_id(0).to(tl.int64), tl.program_id(1), segment, tl.num_programs(0),
+            rows, r_b, r_t, r_h, columns, k_b, k_t, k_h, drive, u_b, u_t, u_h, g, g_b, g_t, g_h,
+            W, V, whole, pairs, start, ends, products, du, du, states,
+            T, H, n, p, chunks, segments + 1,
+            C, N, P, PER, DECAY, PAIRS, RANK, BEFORE, False, SUMMARY, REST, False, not SUMMARY, KIND, PRECISION,
+        )  # fmt: skip
+    else:
+        through(
+            tl.program_id(0).to(tl.int64), tl.program_id(1), segment - segments, tl.num_programs(0),
+            columns, k_b, k_t, k_h, rows, r_b, r_t, r_h, dy, dy_b, dy_t, dy_h, g, g_b, g_t, g_h,
+            V, W, whole, pairs, dlast, dends, dproducts, du, dstart, dstates,
+            T, H, n, p, chunks, segments,
+            C, N, P, PER, DECAY, PAIRS, RANK, BEFORE, True, SUMMARY, REST, not SUMMARY, not SUMMARY, KIND, PRECISION,
+        )  # fmt: skip

@@ -1,0 +1,83 @@
+"""Scalar and identity decay in chunks of 64, one launch forward and two backward (see walking.py for long sequences).
+
+    S <- e^{g_t} S + b_t u_t^T      y_t = c_t^T S      (before: y_t = c_t^T of the S that was)
+
+Inside a chunk the quadratic form (dao2024ssd). Kept for backward: the inputs; states are walked through again.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from dsf.operators import Scaled
+from dsf.values import Log, is_number
+
+from ..costs import Cost
+from ..eager.chunked_scalar import declines
+from ..recurrences import Loops, recur
+from ..sizes import Sizes
+from .launching import gpu_kernel, launch, placed
+from .walking import CHUNK, Signals, both_ways, cut_of
+from .walking import forward as walk_forward
+
+WIDEST = 256  # rows of the state
+
+
+def cost(z: Sizes) -> Cost:
+    """Each signal once, of b and c one copy per block of 64 channels; products of C x C and of the state per chunk."""
+    blocks = -(-z.p // 64)
+    flops = 2 * z.rows * z.steps * (CHUNK * (z.n * blocks + z.p) + 2 * z.n * z.p)
+    moved = z.rows * z.steps * (2 * z.n * blocks + 2 * z.p) * z.itemsize
+    return Cost(flops, moved, 1)
+
+
+def _signals(before: bool, inputs):
+    g, b, c, u, x = inputs
+    return cut_of(u, x.shape[2], DECAY="scalar", PAIRS=False, RANK=False, BEFORE=int(before)), Signals(c, b, g)
+
+
+def _forward(before: bool, keep: bool, inputs):
+    return walk_forward(*_signals(before, inputs), *inputs[3:]), None
+
+
+def _backward(before: bool, kept, inputs, outputs, dy, dx):
+    from .programs.scalar_gradients import gradients
+
+    (g, b, c, u, x), (cut, signals) = inputs, _signals(before, inputs)
+    ways = both_ways(cut, signals, u, x, dy, dx)
+    shape = cut.B, cut.T, cut.H
+    dg, db, dc = (a.new_empty(*shape, size) for a, size in ((g, 1), (b, cut.n), (c, cut.n)))
+    rows, columns, of_g = signals.placed(cut)
+    arguments = (*rows, *columns, *placed(u, *shape), *placed(dy, *shape), *of_g, ways.states, ways.dstates, dc, db, dg)
+    names = ("C", "N", "P", "BEFORE", "KIND", "PRECISION")
+    options = {name: cut.options[name] for name in names}
+    launch(gradients, (cut.chunks, cut.heads), u, *arguments, *cut.sizes[:-1], **options, num_warps=8)
+    return dg, db, dc, ways.du, ways.dx
+
+
+def _plain(before: bool, inputs):
+    g, b, c, u, x = inputs
+    steps, outputs = (a.expand(-1, u.shape[1], -1, -1).unbind(1) for a in (g, b, c, u)), []
+    for g_t, b_t, c_t, u_t in zip(*steps, strict=True):
+        now = g_t.float().exp()[..., None] * x + (b_t[..., None] * u_t[..., None, :])
+        outputs.append((c_t[..., None] * (x if before else now)).sum(-2).to(u.dtype))
+        x = now
+    return torch.stack(outputs, 1), x
+
+
+SCALAR = Loops(_forward, _backward, _plain)
+
+
+def _too_wide(A: Scaled) -> str | None:
+    return declines(A)
+
+
+@gpu_kernel("triton_scalar", covers=Scaled, cost=cost, declines=_too_wide)
+def run(A: Scaled, b: torch.Tensor, c: torch.Tensor, u: torch.Tensor, x: torch.Tensor, before: bool):
+    """Signature and shapes: see registry.py."""
+    if not u.shape[1]:
+        return u.to(x.dtype), x
+    g = A.a.log if isinstance(A.a, Log) else x.new_full((1, 1, 1, 1), math.log(A.a) if A.a else -math.inf)
+    return recur(SCALAR, before, g, b, c, u, x)

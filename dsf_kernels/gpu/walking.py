@@ -1,0 +1,142 @@
+"""Chunks of time, from the host: how a run is cut, forward and backward, for every structure that the walk takes.
+
+A cut fills the card: columns of the state in blocks, and where heads and blocks are too few, time in segments, which
+meet by their exact summaries (what they multiply a state by, and what they leave). So a run takes one launch, or two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from .launching import launch, multiprocessors, operands, placed, power
+
+CHUNK = 64
+MOST = 16  # segments: each folds the summaries of those before it
+LEAST = 4  # chunks of a segment
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The sizes of a run and how it is cut. `options`: what the programs are compiled for."""
+
+    B: int
+    T: int
+    H: int
+    n: int
+    p: int
+    chunks: int
+    per: int
+    options: dict[str, Any]
+    compile: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def segments(self) -> int:
+        return -(-self.chunks // self.per)
+
+    @property
+    def heads(self) -> int:
+        return self.B * self.H
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return self.T, self.H, self.n, self.p, self.chunks, self.segments
+
+    def grid(self, ways: int = 1, matrix: bool = False) -> tuple[int, int, int]:
+        """matrix: blocks of n columns too, for what a summary multiplies by."""
+        P = self.options["P"]
+        return self.heads, -(-self.p // P) + (-(-self.n // P) if matrix else 0), ways * self.segments
+
+
+def cut_of(u: torch.Tensor, n: int, **options: Any) -> Cut:
+    """Of a drive u [B, T, H, p] and a state of n rows; options: DECAY, PAIRS, RANK, BEFORE (see programs/walk.py)."""
+    B, T, H, p = u.shape
+    N, P = power(n), min(power(p), 64)
+    chunks = -(-T // CHUNK)
+    wanted = 2 * multiprocessors(u.device) // (B * H * -(-p // P))
+    segments = max(1, min(wanted, chunks // LEAST, MOST))
+    options |= {"C": CHUNK, "N": N, "P": P, "PER": -(-chunks // segments)} | operands(u.dtype)
+    return Cut(B, T, H, n, p, chunks, options["PER"], options, {"num_warps": 4 if N * P <= 64 * 64 else 8})
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What a run reads: rows and columns [B | 1, T | 1, H | 1, n], g; where decays are ready or there is a rank, what
+    was made of them (see programs/walk.py)."""
+
+    rows: torch.Tensor
+    columns: torch.Tensor
+    g: torch.Tensor
+    W: torch.Tensor | None = None
+    V: torch.Tensor | None = None
+    whole: torch.Tensor | None = None
+    pairs: torch.Tensor | None = None
+
+    def placed(self, cut: Cut) -> tuple[tuple, tuple, tuple]:
+        of_g = 1 if cut.options["DECAY"] == "scalar" else cut.n
+        sizes = cut.B, cut.T, cut.H
+        return placed(self.rows, *sizes, cut.n), placed(self.columns, *sizes, cut.n), placed(self.g, *sizes, of_g)
+
+    @property
+    def made(self) -> tuple[torch.Tensor, ...]:
+        return tuple(self.g if x is None else x for x in (self.W, self.V, self.whole, self.pairs))
+
+
+def _room(cut: Cut, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """For the summaries of segments: what each leaves, and what it multiplies by."""
+    if cut.segments == 1:
+        return x, x
+    of = {"scalar": (1,), "channels": (cut.n,)}.get(cut.options["DECAY"], ())
+    of = (cut.n, cut.n) if cut.options["RANK"] else of
+    return x.new_empty(cut.segments, *x.shape), x.new_empty(cut.segments, cut.heads, *of)
+
+
+def forward(cut: Cut, signals: Signals, u: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """y in u's dtype, and the last state in fp32; x [B, H, n, p] in fp32."""
+    from .programs.walk import walk
+
+    y, x = torch.empty_like(u, memory_format=torch.contiguous_format), x.contiguous()
+    last, (ends, products) = torch.empty_like(x), _room(cut, x)
+    rows, columns, g = signals.placed(cut)
+    drive = placed(u, cut.B, cut.T, cut.H)
+    arguments = (*rows, *columns, *drive, *g, *signals.made, x, ends, products, y, last, *cut.sizes)
+    split = cut.segments > 1
+    if split:
+        matrix = cut.options["RANK"]
+        launch(walk, cut.grid(matrix=matrix), x, *arguments, SUMMARY=True, REST=False, **cut.options, **cut.compile)
+    launch(walk, cut.grid(), x, *arguments, SUMMARY=False, REST=split, **cut.options, **cut.compile)
+    return y, last
+
+
+@dataclass(frozen=True)
+class Ways:
+    """What both ways leave: the state before every chunk and the gradient of that after it [B, H, chunks, n, p], in
+    the dtype of the products; the gradients of u and of the first state."""
+
+    states: torch.Tensor
+    dstates: torch.Tensor
+    du: torch.Tensor
+    dx: torch.Tensor
+
+
+def both_ways(cut: Cut, signals: Signals, u, x, dy, dlast) -> Ways:
+    """The walk again, and backward in time, side by side."""
+    from .programs.walk import both_ways as program
+
+    x, dlast = x.contiguous(), dlast.contiguous()
+    kept = torch.bfloat16 if u.dtype == torch.bfloat16 else torch.float32
+    shape = (cut.B, cut.H, cut.chunks, cut.n, cut.p)
+    states, dstates = (torch.empty(shape, dtype=kept, device=u.device) for _ in range(2))
+    du, dx = torch.empty_like(u, memory_format=torch.contiguous_format), torch.empty_like(x)
+    rows, columns, g = signals.placed(cut)
+    drive, of_y = placed(u, cut.B, cut.T, cut.H), placed(dy, cut.B, cut.T, cut.H)
+    rooms = x, *_room(cut, x), dlast, *_room(cut, x), dx, du, states, dstates
+    arguments = (*rows, *columns, *drive, *of_y, *g, *signals.made, *rooms, *cut.sizes)
+    split = cut.segments > 1
+    if split:
+        grid = cut.grid(2, cut.options["RANK"])
+        launch(program, grid, x, *arguments, SUMMARY=True, REST=False, **cut.options, **cut.compile)
+    launch(program, cut.grid(2), x, *arguments, SUMMARY=False, REST=split, **cut.options, **cut.compile)
+    return Ways(states, dstates, du, dx)

@@ -1,0 +1,66 @@
+"""Recurrences written outside torch, compiled for a CPU or a GPU, made differentiable; and where their leaves lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .derivatives import differentiable_gradients
+
+
+@dataclass(frozen=True)
+class Loops:
+    """A recurrence: forward(how, keep, inputs) -> outputs, kept, by compiled loops; backward(how, kept, inputs,
+    outputs, gradients of the outputs) -> a gradient of every input; plain(how, inputs) -> outputs, in torch.
+
+    Gradients have the inputs' shapes, or those with axes expanded. saves: are the outputs needed for backward?
+    """
+
+    forward: Callable[..., tuple[tuple[torch.Tensor, ...], torch.Tensor | None]]
+    backward: Callable[..., Sequence[torch.Tensor]]
+    plain: Callable[..., tuple[torch.Tensor, ...]]
+    saves: bool = False
+
+
+def recur(loops: Loops, how: Any, *inputs: torch.Tensor) -> Any:
+    """The outputs; what torch.func and second derivatives need runs step by step in torch."""
+    if torch._C._are_functorch_transforms_active():
+        return loops.plain(how, inputs)
+    if torch.is_grad_enabled() and any(a.requires_grad for a in inputs):
+        return _Recurrence.apply(loops, how, *inputs)
+    return loops.forward(how, False, inputs)[0]
+
+
+class _Recurrence(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, loops: Loops, how: Any, *inputs: torch.Tensor):  # type: ignore[override]
+        outputs, kept = loops.forward(how, True, inputs)
+        ctx.loops, ctx.how, ctx.count = loops, how, len(inputs)
+        ctx.save_for_backward(*inputs, kept, *(outputs if loops.saves else ()))
+        return outputs
+
+    @staticmethod
+    def backward(ctx, *gradients: torch.Tensor):  # type: ignore[override]
+        saved = ctx.saved_tensors  # asked for once: activation checkpointing unpacks it once
+        inputs, (kept, *outputs) = saved[: ctx.count], saved[ctx.count :]
+        needs = ctx.needs_input_grad[2:]
+        if torch.is_grad_enabled():  # a derivative of the derivative is wanted
+            loops, how = ctx.loops, ctx.how
+            return None, None, *differentiable_gradients(lambda *a: loops.plain(how, a), inputs, needs, gradients)
+        found = ctx.loops.backward(ctx.how, kept, inputs, outputs, *(g.contiguous() for g in gradients))
+        pairs = zip(found, inputs, needs, strict=True)
+        return (None, None, *(g.sum_to_size(a.shape) if need else None for g, a, need in pairs))
+
+
+def lined(x: torch.Tensor, size: int | None = None) -> torch.Tensor:
+    """A leaf whose last axis lies in memory entry behind entry, expanded to `size`; other axes stay as they are."""
+    x = x if size is None else x.expand(*x.shape[:-1], size)
+    return x if x.shape[-1] == 1 or x.stride(-1) == 1 else x.contiguous()
+
+
+def strides(leaves: Sequence[torch.Tensor], B: int, T: int, H: int) -> tuple[int, ...]:
+    """Of batch, time and head of every leaf [B | 1, T | 1, H | 1, ...]; 0 where it is broadcast."""
+    return tuple(s for leaf in leaves for s in leaf.expand(B, T, H, *leaf.shape[3:]).stride()[:3])
