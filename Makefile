@@ -17,15 +17,16 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 10))
 FOR_TRANSFORMERS := import sys; sys.exit(sys.version_info < (3, 11))
 HAS_CUDA := import sys, torch; sys.exit(not torch.cuda.is_available())
+BENCH := import sys; from dsf_kernels.benchmarks import bench; print(bench(sys.argv[2:] or None, device=sys.argv[1]).markdown())
 
 # A stamp counts only while the environment runs and stands where it was made.
 $(shell test ! -e $(CORE) || { $(PY) -c pass && test "$$(cat $(CORE))" = "$$(pwd -P)"; } 2>/dev/null || rm -f $(CORE) $(DEV) $(DEMO))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check lint types package docs gpu-check clean
+.PHONY: help demo test test-all check lint types package docs gpu-check gpu-check-dry clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  PYTHON=python3.12   the Python (3.10 or newer) that .venv is made with; to change it: make clean"
 	@echo "  TORCH_INDEX=URL     the index of PyTorch's CPU wheels (pytorch.org): a small torch, for machines without a GPU"
@@ -34,11 +35,15 @@ MODELS := $(addprefix examples/models/,byte_lstm byte_mamba2 byte_olmo_hybrid by
 demo: $(DEMO) ## convert four trained networks into A, B, C, D and say what they are
 	$(VENV)/bin/dsf convert $(if $(shell $(PY) -c '$(FOR_TRANSFORMERS)' 2>/dev/null && echo yes),$(MODELS),$(firstword $(MODELS)))
 
+# Triton reads TRITON_INTERPRET when it is imported: its interpreter has a process of its own.
+INTERPRETER := OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(PY) -m pytest -q -n 2
 test: $(DEV) ## the tests that CI runs
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 -m "not slow and not gpu and not interpreter"
+	$(INTERPRETER) -m "interpreter and not slow" tests/test_gpu_*.py
 
 test-all: $(DEV) ## every test that needs no GPU
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 -m "not gpu"
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 -m "not gpu and not interpreter"
+	$(INTERPRETER) -m interpreter tests/test_gpu_*.py
 
 check: lint types package docs ## style, types, packaging and documentation
 
@@ -57,15 +62,19 @@ docs: $(DEV) ## documentation in docs/_build/html, its examples run
 
 gpu-check: export PYTHONNOUSERSITE :=
 gpu-check: export PYTHONPATH := $(CURDIR):$(CURDIR)/analysis:$(PYTHONPATH)
-gpu-check: ## the tests that need a GPU, with any Python that has a CUDA torch; installs nothing
+gpu-check: ## the GPU's tests, then `dsf bench` there, with any Python that has a CUDA torch, triton, pytest; installs nothing
 	@for python in "$(PYTHON)" "$(PY)"; do \
 	  "$$python" -c '$(HAS_CUDA)' 2>/dev/null || continue; \
 	  echo "GPU tests with $$python"; \
-	  "$$python" -m pytest -q -m gpu tests; status=$$?; \
-	  if [ $$status -eq 5 ]; then echo "No test is marked gpu: nothing was run."; exit 0; fi; \
-	  exit $$status; \
+	  "$$python" -m pytest -q -m gpu tests/test_gpu_*.py || exit; \
+	  exec "$$python" -c '$(BENCH)' cuda; \
 	done; \
-	echo "No Python with a torch that sees a CUDA device (tried $(PYTHON) and $(PY)): no GPU test was run."
+	echo "No Python with a torch that sees a CUDA device (tried $(PYTHON) and $(PY)): no GPU test was run."; \
+	echo "make gpu-check-dry goes through the same steps on the CPU."
+
+gpu-check-dry: $(DEV) ## the same steps on the CPU: the tests in Triton's interpreter, one case of the benchmark
+	$(INTERPRETER) -m "gpu and interpreter" tests/test_gpu_*.py
+	$(PY) -c '$(BENCH)' cpu linear_attention
 
 clean: ## remove .venv and everything that was built
 	rm -rf $(VENV) build dist docs/_build .pytest_cache .ruff_cache .hypothesis

@@ -17,7 +17,7 @@ POINTERS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf
 
 @dataclass(frozen=True)
 class Compiled:
-    """A program: its registers a thread, bytes on its stack (what did not fit the registers), bytes of shared memory."""
+    """A program: registers of a thread, bytes of its stack (what did not fit the registers), bytes of shared memory."""
 
     name: str
     registers: int

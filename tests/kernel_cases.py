@@ -64,33 +64,35 @@ def in_dtype(x, dtype):
     return x.to(dtype.to_complex() if x.is_complex() else dtype)
 
 
-def run(architecture, signals, u, state, backend, dtype=torch.float64, **more):
-    """y, the final state and the gradient of every input under random weights of both."""
-    inputs = {k: in_dtype(x, dtype).clone() for k, x in (signals | {"u": u, "state": state}).items()}
+def run(architecture, signals, u, state, backend, dtype=torch.float64, device="cpu", **more):
+    """y, the final state and the gradient of every input under random weights of both, on the CPU."""
+    given = signals | {"u": u, "state": state}
+    inputs = {k: in_dtype(x, dtype).to(device, copy=True) for k, x in given.items()}
     wanted = {k: x.requires_grad_() for k, x in inputs.items() if x.is_floating_point() or x.is_complex()}
     y, x = dsf.simulate(
         architecture(**{k: inputs[k] for k in signals}), inputs["u"], inputs["state"], backend=backend, **more
     )
     generator = torch.Generator().manual_seed(1)
     weights = [torch.randn(real(a).shape, generator=generator, dtype=torch.float64) for a in (y, x)]
-    loss = sum((real(a) * w.to(real(a).dtype)).sum() for a, w in zip((y, x), weights, strict=True))
+    loss = sum((real(a) * w.to(real(a))).sum() for a, w in zip((y, x), weights, strict=True))
     gradients = torch.autograd.grad(loss, list(wanted.values()), materialize_grads=True)  # T = 0 uses no signal
-    return {"y": y.detach(), "final state": x.detach()} | {f"d {k}": g for k, g in zip(wanted, gradients, strict=True)}
+    found = {"y": y.detach(), "final state": x.detach()} | {f"d {k}": g for k, g in zip(wanted, gradients, strict=True)}
+    return {k: v.cpu() for k, v in found.items()}
 
 
 def start(architecture, signals, u):
     """A random state of the right shape."""
-    final = dsf.simulate(architecture(**signals), u, backend="reference")[1]
+    final = dsf.simulate(architecture(**signals).slice(0, 1), u[:, :1], backend="reference")[1]
     return torch.randn(final.shape, dtype=final.dtype, generator=torch.Generator().manual_seed(2)).abs()
 
 
-def check_reference(kernel, architecture, signals, u, dtype=torch.float64, tolerance=EXACT, state=None):
+def check_reference(kernel, architecture, signals, u, dtype=torch.float64, tolerance=EXACT, state=None, device="cpu"):
     """y, the final state and every gradient, from a random state, against the reference in fp64."""
     state = start(architecture, signals, u) if state is None else state
     rounded = {k: in_dtype(in_dtype(x, dtype), torch.float64) for k, x in signals.items()}
     u, state = (in_dtype(in_dtype(x, dtype), torch.float64) for x in (u, state))
     expected = run(architecture, rounded, u, state, "reference")
-    found = run(architecture, rounded, u, state, kernel, dtype)
+    found = run(architecture, rounded, u, state, kernel, dtype, device)
     wrong = [name for name, value in expected.items() if not close(found[name], value, tolerance)]
     assert not wrong, f"{kernel} differs from the reference in {wrong}"
 
@@ -115,10 +117,13 @@ def check_pieces(kernel, architecture, signals, u):
     assert close(torch.cat(parts, 1), whole, EXACT) and close(state, final, EXACT)
 
 
-def check_causal(kernel, architecture, length=100, t=37, **sizes):
+def _on(device, signals, u):
+    return {k: x.to(device) for k, x in signals.items()}, u.to(device)
+
+
+def check_causal(kernel, architecture, length=100, t=37, device="cpu", **sizes):
     """Another future leaves the past bit-identical."""
-    signals, u = draw(architecture, length, **sizes)
-    other, v = draw(architecture, length, seed=5, **sizes)
+    (signals, u), (other, v) = (_on(device, *draw(architecture, length, seed=seed, **sizes)) for seed in (0, 5))
     for key, domain in architecture.signals.items():
         other[key] = signals[key] if domain.const else torch.cat([signals[key][:, :t], other[key][:, t:]], 1)
     v = torch.cat([u[:, :t], v[:, t:]], 1)

@@ -18,19 +18,17 @@ from ..costs import Cost
 from ..eager.chunked_scalar import declines
 from ..recurrences import Loops, recur
 from ..sizes import Sizes
-from .launching import gpu_kernel, launch, placed
+from .launching import gpu_kernel, launch, placed, products
 from .walking import CHUNK, Signals, both_ways, cut_of
 from .walking import forward as walk_forward
 
-WIDEST = 256  # rows of the state
-
 
 def cost(z: Sizes) -> Cost:
-    """Each signal once, of b and c one copy per block of 64 channels; products of C x C and of the state per chunk."""
+    """Each signal once, of b and c one copy per block of 64 channels; C x C and the state per chunk."""
     blocks = -(-z.p // 64)
     flops = 2 * z.rows * z.steps * (CHUNK * (z.n * blocks + z.p) + 2 * z.n * z.p)
     moved = z.rows * z.steps * (2 * z.n * blocks + 2 * z.p) * z.itemsize
-    return Cost(flops, moved, 1)
+    return Cost(products(flops, z.itemsize), moved, 1)
 
 
 def _signals(before: bool, inputs):
@@ -70,11 +68,7 @@ def _plain(before: bool, inputs):
 SCALAR = Loops(_forward, _backward, _plain)
 
 
-def _too_wide(A: Scaled) -> str | None:
-    return declines(A)
-
-
-@gpu_kernel("triton_scalar", covers=Scaled, cost=cost, declines=_too_wide)
+@gpu_kernel("triton_scalar", covers=Scaled, cost=cost, declines=declines)
 def run(A: Scaled, b: torch.Tensor, c: torch.Tensor, u: torch.Tensor, x: torch.Tensor, before: bool):
     """Signature and shapes: see registry.py."""
     if not u.shape[1]:

@@ -58,7 +58,7 @@ def cut_of(u: torch.Tensor, n: int, **options: Any) -> Cut:
     wanted = 2 * multiprocessors(u.device) // (B * H * -(-p // P))
     segments = max(1, min(wanted, chunks // LEAST, MOST))
     options |= {"C": CHUNK, "N": N, "P": P, "PER": -(-chunks // segments)} | operands(u.dtype)
-    return Cut(B, T, H, n, p, chunks, options["PER"], options, {"num_warps": 4 if N * P <= 64 * 64 else 8})
+    return Cut(B, T, H, n, p, chunks, options["PER"], options, {"num_warps": 4 if N * P < 64 * 64 else 8})
 
 
 @dataclass(frozen=True)

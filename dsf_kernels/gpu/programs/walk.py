@@ -105,9 +105,6 @@ def through(
             after = tl.exp2(tl.cumsum(log2(column(at_g, i + 1, g_t, limit)), 0, reverse=True))
             if REVERSE:
                 until, after = after, until
-            k = k * after[None, :]
-            if READ:
-                r = r * until[:, None]
         if READ:
             if PAIRS:
                 if REVERSE:
@@ -115,9 +112,13 @@ def through(
                 else:
                     M = tl.load(pairs + place * C * C + i[:, None] * C + i[None, :])
             found = tl.dot(r.to(KIND), S.to(KIND), input_precision=PRECISION)
+            if DECAY == "scalar":
+                found *= until[:, None]
             found += tl.dot(M.to(KIND), u, input_precision=PRECISION)
             to = ((batch * T + t0) * H + h) * p + i[:, None] * (H * p) + j[None, :]
             tl.store(y + to, found.to(y.dtype.element_ty), mask=(i < limit)[:, None] & (j < p)[None, :])
+        if DECAY == "scalar":  # scales what is smaller, so that rows and columns are factors as they lie
+            u = (u * after[:, None]).to(KIND)
         now = D * S + tl.dot(k.to(KIND), u, input_precision=PRECISION)
         if RANK:
             w = down(W + place * C * n, i, n, d, C, n)
