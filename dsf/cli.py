@@ -280,6 +280,21 @@ def bench(
     raise typer.Exit(int(not agrees))
 
 
+@app.command()
+def tune(
+    cases: Annotated[str | None, typer.Option(metavar="NAME,...", help="Only these, as in gla,kda.")] = None,
+    device: Annotated[str, typer.Option("--device", help="A CUDA device.")] = "cuda",
+    dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
+    length: Annotated[int | None, typer.Option(min=1, help="Tokens, instead of each case's own number.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure which sizes of Triton programs are fastest on this GPU, and keep them for it."""
+    from .cli_bench import names
+    from .cli_tune import run_tune
+
+    run_tune(device, names(cases) or None, dtype, length, as_json)
+
+
 # ------------------------------------------------------------------------------------------------------------- parts
 
 

@@ -31,12 +31,12 @@ def run_bench(
         fail("--json and --markdown are two forms of one result: choose one")
     if dtype is not None and dtype not in DTYPES:
         fail(f"--dtype is one of {', '.join(DTYPES)}, got {dtype!r}")
-    if cases is not None and not _names(cases):
+    if cases is not None and not names(cases):
         fail("--cases names no case; without the option all are run")
     report = bench(
-        _names(cases),
+        names(cases),
         device,
-        PACKAGES if against is None else _names(against),
+        PACKAGES if against is None else names(against),
         length,
         None if dtype is None else DTYPES[dtype],
         threads,
@@ -53,7 +53,7 @@ def run_bench(
     return report.agrees
 
 
-def _names(given: str | None) -> list[str]:
+def names(given: str | None) -> list[str]:
     """`gla, kda` as a list; none of an empty text."""
     return [name.strip() for name in (given or "").split(",") if name.strip()]
 

@@ -119,7 +119,7 @@ def _runner(kernel: Kernel) -> Any:
 def _choice(system: System | Feedback, u: torch.Tensor | None) -> tuple[Kernel, dict[str, str], Sizes]:
     """The kernel, why not each other one, and the sizes on which the costs rest."""
     sizes, dtype = sizes_of(system, u), working_dtype(system, u)
-    reasons = {k: k.unsupported(dtype, sizes.device) or why_not(k, system) for k in kernels().values()}
+    reasons = {k: _reason(k, system, dtype, sizes) for k in kernels().values()}
     in_blocks = [k for k, why in reasons.items() if why is None and k.form != "system"]
     if isinstance(system, Deferred) and u is not None and suits(system, u, None) and in_blocks:
         reasons |= {k: WHOLE for k, why in reasons.items() if why is None and k not in in_blocks}
@@ -127,6 +127,11 @@ def _choice(system: System | Feedback, u: torch.Tensor | None) -> tuple[Kernel, 
     chosen = min(times, key=lambda k: times[k])
     dearer = {k: f"it costs more: {ms:.3g} ms (predicted, nominal)" for k, ms in times.items()}
     return chosen, {k.name: why or dearer[k] for k, why in reasons.items() if k is not chosen}, sizes
+
+
+def _reason(kernel: Kernel, system: System | Feedback, dtype: torch.dtype, sizes: Sizes) -> str | None:
+    """Why a kernel cannot run this system at these sizes, or None."""
+    return kernel.unsupported(dtype, sizes.device) or why_not(kernel, system) or kernel.fits(sizes)
 
 
 _KNOWN: dict[tuple, Kernel] = {}
@@ -150,7 +155,7 @@ def _named(name: str, system: System | Feedback, u: torch.Tensor) -> Kernel:
     if name not in kernels():
         raise ValueError(f'backend is "auto", "reference" or a kernel ({", ".join(kernels())}), got {name!r}')
     kernel = kernels()[name]
-    reason = kernel.unsupported(working_dtype(system, u), u.device.type) or why_not(kernel, system)
+    reason = _reason(kernel, system, working_dtype(system, u), sizes_of(system, u))
     if reason:
         raise ValueError(f'the kernel {name} declines this system: {reason}; backend="auto" finds one that runs it')
     return kernel

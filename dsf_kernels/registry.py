@@ -32,7 +32,8 @@ class Kernel:
     """A way to run systems whose A is, or climbs to, the structure `covers` (None: systems as they are).
 
     cost(sizes) -> Cost; declines(A) -> None, or why it cannot take this A. Without `covers`: cost(system, sizes) and
-    declines(system). needs: a package that it is compiled by, and the extra that installs it.
+    declines(system). fits(sizes) -> None, or why it cannot take a run of these sizes. needs: a package that it is
+    compiled by, and the extra that installs it.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Kernel:
     run: Callable[..., Any]
     cost: Callable
     declines: Callable[[Any], str | None]
+    fits: Callable[[Any], str | None]
     dtypes: tuple[torch.dtype, ...] | None
     devices: tuple[str, ...] | None
     needs: tuple[str, str] | None
@@ -66,6 +68,7 @@ def kernel(
     form: Form = "columns",
     cost: Callable,
     declines: Callable[[Any], str | None] = lambda A: None,
+    fits: Callable[[Any], str | None] = lambda sizes: None,
     dtypes: tuple[torch.dtype, ...] | None = None,
     devices: tuple[str, ...] | None = None,
     needs: tuple[str, str] | None = None,
@@ -73,7 +76,7 @@ def kernel(
     """Registers a function of one of the signatures above; dtypes or devices None: all of them."""
 
     def register(run: Callable) -> Callable:
-        _REGISTRY[name] = Kernel(name, form, covers, run, cost, declines, dtypes, devices, needs)
+        _REGISTRY[name] = Kernel(name, form, covers, run, cost, declines, fits, dtypes, devices, needs)
         return run
 
     return register

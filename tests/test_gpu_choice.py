@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from kernel_cases import draw
 
 import dsf
 from dsf_kernels import dispatch
 from dsf_kernels.registry import kernels
+from kernel_cases import draw
 
 ALONE = """
 import sys, dsf, dsf_kernels

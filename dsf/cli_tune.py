@@ -1,0 +1,33 @@
+"""`dsf tune`: the sizes of Triton programs, measured on this device once, and used from then on."""
+
+from __future__ import annotations
+
+import torch
+import typer
+
+from .cli_output import fail, print_json
+
+
+def run_tune(device: str, cases: list[str] | None, dtype: str, length: int | None, as_json: bool) -> None:
+    """Measures, tells what each program ended with, and keeps it."""
+    from dsf_kernels.benchmarks.report import DTYPES
+    from dsf_kernels.benchmarks.tuning import tune
+    from dsf_kernels.gpu.configurations import file_of, name_of
+
+    if dtype not in DTYPES:
+        fail(f"--dtype is one of {', '.join(DTYPES)}, got {dtype!r}")
+    found = []
+    for one in tune(cases, device, DTYPES[dtype], length):
+        found.append(one)
+        if not as_json:
+            change = "as it was" if one.now == one.before else f"{one.before} -> {one.now}"
+            typer.echo(f"{one.key}: {change}; {one.milliseconds_before:.3g} ms -> {one.milliseconds:.3g} ms")
+    path = file_of(name_of(torch.device(device)))
+    if as_json:
+        print_json({"file": str(path), "programs": [vars(one) | _shown(one) for one in found]})
+    else:
+        typer.echo(f"kept in {path}" if path.exists() else "nothing was faster than the rule: no file was written")
+
+
+def _shown(one) -> dict:
+    return {"before": vars(one.before), "now": vars(one.now)}

@@ -1,0 +1,122 @@
+"""How a program is cut and compiled on a device: a rule by size, or what `dsf tune` measured to be faster there.
+
+Nothing is measured while a model runs. What `tune` found lies in one JSON file per device, in the folder DSF_TUNED or
+dsf/tuned of the user's cache.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .launching import power
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """columns: of the state or the drive, that a program holds at a time; warps of it; stages of loads under way."""
+
+    columns: int
+    warps: int
+    stages: int
+
+    @property
+    def compile(self) -> dict[str, int]:
+        return {"num_warps": self.warps, "num_stages": self.stages}
+
+
+COLUMNS, WARPS, STAGES = (16, 32, 64, 128), (1, 2, 4, 8), (1, 2, 3, 4)
+_FORCED: dict[str, Configuration] = {}
+_ASKED: list[dict[str, Configuration]] = []
+
+
+def configuration(program: str, n: int, p: int, dtype: torch.dtype, device: torch.device) -> Configuration:
+    """Of a program on states [n, p] of this dtype."""
+    key = f"{program} {power(n)} {power(p)} {str(dtype).removeprefix('torch.')}"
+    found = _FORCED.get(key) or tuned(name_of(device)).get(key) or rule(n, p, dtype)
+    for asked in _ASKED:
+        asked[key] = found
+    return found
+
+
+def rule(n: int, p: int, dtype: torch.dtype) -> Configuration:
+    """Without measurements: blocks of up to 64 columns, warps enough that the state stays in registers."""
+    columns = min(power(p), 64 if dtype != torch.float32 or n <= 64 else 32)
+    return Configuration(columns, 4 if power(n) * columns < 64 * 64 else 8, 2 if dtype != torch.float32 else 1)
+
+
+@contextmanager
+def forced(key: str, how: Configuration) -> Iterator[None]:
+    """This configuration, whatever was measured before."""
+    _FORCED[key] = how
+    try:
+        yield
+    finally:
+        del _FORCED[key]
+
+
+@contextmanager
+def asked() -> Iterator[dict[str, Configuration]]:
+    """The configurations that runs in the block ask for, by key."""
+    found: dict[str, Configuration] = {}
+    _ASKED.append(found)
+    try:
+        yield found
+    finally:
+        _ASKED.remove(found)
+
+
+# --------------------------------------------------------------------------------------------------------------- files
+def name_of(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def file_of(name: str) -> Path:
+    """Where the measurements of a device lie."""
+    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = Path(os.environ["DSF_TUNED"]) if os.environ.get("DSF_TUNED") else users / "dsf" / "tuned"
+    return folder / f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}.json"
+
+
+@cache
+def tuned(name: str) -> dict[str, Configuration]:
+    """What was measured on a device of this name; nothing where `dsf tune` was never run.
+
+    Raises ValueError where the file is damaged.
+    """
+    path = file_of(name)
+    try:
+        data: Any = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}): run `dsf tune` again, or delete it") from error
+    try:
+        found = {key: Configuration(**how) for key, how in data.items()}
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"{path} holds no configurations: run `dsf tune` again, or delete it") from error
+    for key, how in found.items():
+        if how.columns not in COLUMNS or how.warps not in WARPS or how.stages not in STAGES:
+            raise ValueError(f"{path} has an impossible configuration for {key}: run `dsf tune` again, or delete it")
+    return found
+
+
+def keep(name: str, found: dict[str, Configuration]) -> Path:
+    """Adds measurements to those of a device, all or nothing."""
+    path = file_of(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = {key: asdict(how) for key, how in {**tuned(name), **found}.items()}
+    beside = path.with_suffix(f".{os.getpid()}")
+    beside.write_text(json.dumps(data, indent=1, sort_keys=True))
+    beside.replace(path)
+    tuned.cache_clear()
+    return path
