@@ -42,7 +42,8 @@ def attention_core(q: torch.Tensor, k: torch.Tensor, u: torch.Tensor, scores: Sc
     """q [B, T, H, n], k [B, S, G, n], u [B, S, G, p]: the first S - T keys came before, and are the initial state."""
     keys, heads, groups = k.shape[1], q.shape[2], k.shape[2]
     past, shared = keys - q.shape[1], groups if groups < heads else 0
-    q, k, u = wide(q), wide(k), wide(u).repeat_interleave(heads // groups, 2)
+    q, k, u = wide(q), wide(k), wide(u)
+    u = u.repeat_interleave(heads // groups, 2) if shared else u
     if scores.table is not None:
         q, k = _with_positions(q, past), _with_positions(k, 0)
     optional = tuple(name for name, x in _optional(scores).items() if x is not None)

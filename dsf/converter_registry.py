@@ -7,13 +7,13 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from torch import nn
 
 from .cores import Steps
-from .recording import Call, Declined, bound
+from .recording import Call, Declined, bound, signature_of
 
 Check = Callable[[Call], None]
 Parts = Callable[[Call], Iterable[tuple[str, Call, Callable[[Call], Steps]]]]
@@ -49,18 +49,26 @@ class Converter:
         """Declined where the function is not the one that this converter was written for."""
         if not self.parameters:
             return
-        known = self.parameters.replace("?", "").split()
-        required = {name for name in self.parameters.split() if not name.endswith("?")}
-        variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-        found = {p.name for p in inspect.signature(function).parameters.values() if p.kind not in variable}
-        changes = [f"lacks {name}" for name in sorted(required - found)]
-        changes += [f"has the new parameter {name}" for name in sorted(found - set(known))]
+        parameters = signature_of(function).parameters.values()
+        changes = _changes(self.parameters, tuple(p.name for p in parameters if p.kind not in VARIABLE))
         if changes:
             name = getattr(function, "__name__", "its function")
             raise Declined(
                 f"{name} of {where} {', '.join(changes)}: it is not the function that dsf was written for, and is not "
                 "guessed at; use the version of its package that dsf's extra names, or mixers={Class: function}"
             )
+
+
+VARIABLE = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+
+
+@lru_cache(maxsize=256)
+def _changes(expected: str, found: tuple[str, ...]) -> tuple[str, ...]:
+    """What a function with these parameters lacks, and what it has that is not expected."""
+    known = expected.replace("?", "").split()
+    required = {name for name in expected.split() if not name.endswith("?")}
+    lacking, new = sorted(required - set(found)), sorted(set(found) - set(known))
+    return (*(f"lacks {name}" for name in lacking), *(f"has the new parameter {name}" for name in new))
 
 
 _CLASSES: dict[str, Converter] = {}  # full name of a class -> its converter

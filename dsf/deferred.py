@@ -19,7 +19,7 @@ LONG = 256  # tokens; shorter systems are computed at once
 
 
 class _Late:
-    """An attribute that is taken from a computed system at its first use; `early`: from the one of a single step."""
+    """An attribute that is taken from a computed system at its first use; `early`: from its outline."""
 
     def __init__(self, early: bool):
         self.source = "outline" if early else "evaluated"
@@ -67,9 +67,9 @@ class Deferred(System):
 
     @cached_property
     def outline(self) -> System:
-        """Its first step: the structure of all of them."""
+        """Its first two steps: the structure of all of them, and what varies in time."""
         with torch.no_grad():
-            return self.architecture.evaluate(_between(self.values, 0, 1))
+            return self.architecture.evaluate(_between(self.values, 0, 2))
 
     @property
     def current(self) -> dict[str, Any]:
@@ -81,22 +81,16 @@ class Deferred(System):
             )
         return self.values
 
-    @cached_property
-    def _two_steps(self) -> System:
-        """They show what varies in time."""
-        with torch.no_grad():
-            return self.architecture.evaluate(_between(self.values, 0, 2))
-
     @property
     def is_constant(self) -> bool:
         """Are A, B and C the same at every step, whatever else varies?"""
-        system = self._two_steps
+        system = self.outline
         return all(leaf.shape[1] == 1 for leaf in leaves((system.A, system.B, system.C)))
 
     @cached_property
     def numbers(self) -> int:
         """How many numbers a step's operators have that are not the signals themselves."""
-        system = self._two_steps
+        system = self.outline
         given = {leaf.untyped_storage().data_ptr() for leaf in self.leaves}
         varying = {id(x): x for x in leaves(tuple(getattr(system, name) for name in PARTS)) if x.shape[1] > 1}
         made = (x for x in varying.values() if x.untyped_storage().data_ptr() not in given)

@@ -39,7 +39,8 @@ _users: dict[tuple[str, str], _Place] = {}  # (module, name) -> what stands ther
 def places(modules: Iterable[nn.Module], names: Collection[str]) -> list[tuple[str, str]]:
     """(Python module, name) of every function of these names in the files of the modules' classes."""
     files = {cls.__module__ for m in modules for cls in type(m).__mro__ if not cls.__module__.startswith("torch.")}
-    return [(file, name) for file in sorted(files) for name in names if callable(_namespace(file).get(name))]
+    spaces = [(file, _namespace(file)) for file in sorted(files)]
+    return [(file, name) for file, space in spaces for name in names if callable(space.get(name))]
 
 
 @contextmanager

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import inspect
+import types
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -240,7 +242,7 @@ def arguments_of(example_inputs: Any) -> tuple[tuple, dict]:
 
 def bound(function: Callable, args: tuple, kwargs: dict) -> dict[str, Any]:
     """Arguments by name, defaults and those of **kwargs included."""
-    signature = inspect.signature(function)
+    signature = signature_of(function)
     found = signature.bind(*args, **kwargs)
     found.apply_defaults()
     arguments = dict(found.arguments)
@@ -248,6 +250,20 @@ def bound(function: Callable, args: tuple, kwargs: dict) -> dict[str, Any]:
         if p.kind is p.VAR_KEYWORD:
             arguments |= arguments.pop(p.name)
     return arguments
+
+
+_SIGNATURES: WeakKeyDictionary[types.FunctionType, dict[bool, inspect.Signature]] = WeakKeyDictionary()
+
+
+def signature_of(function: Callable) -> inspect.Signature:
+    """inspect.signature, read once: of a method by the function beneath, as methods are made anew at every call."""
+    whole, method = getattr(function, "__func__", function), isinstance(function, types.MethodType)
+    if not isinstance(whole, types.FunctionType):
+        return inspect.signature(function)
+    known = _SIGNATURES.setdefault(whole, {})
+    if method not in known:
+        known[method] = inspect.signature(function)
+    return known[method]
 
 
 def frozen_copy(module: nn.Module, whole: nn.Module, hooks: Collection[int]) -> nn.Module:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -89,7 +90,7 @@ def _executing(cls: type[nn.Module]) -> type[nn.Module]:
     @functools.wraps(cls.forward)
     def forward(self, *args, **kwargs):
         substitution, path, converter = getattr(self, INTO)
-        own = functools.partial(cls.forward, self)
+        own = types.MethodType(cls.forward, self)
         if converter is None:
             outer = Call(path, self, {}, outer=bound(own, args, kwargs))
             taken = [*places([self], taps()), *shared_places(FUSED)]

@@ -60,7 +60,7 @@ def run_in_blocks(
 
 def _steps(system: Deferred, most: int) -> int:
     """How many steps a block has: a multiple of 64, and a power of two."""
-    numbers = sum(leaf.numel() for leaf in leaves((system.outline.A, system.outline.B, system.outline.C)))
+    numbers = sum(leaf[:, 0].numel() for leaf in leaves((system.outline.A, system.outline.B, system.outline.C)))
     steps = LEAST
     while 2 * steps <= MOST and 2 * steps * numbers <= most:
         steps *= 2

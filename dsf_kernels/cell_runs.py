@@ -23,7 +23,6 @@ from .cells import Cell
 from .derivatives import differentiable_gradients
 from .reach import HALF, working_dtype
 
-PIECE = 512  # steps, where no gradient is wanted
 Loops = Callable[[Cell], tuple[Callable, Callable]]  # forward and backward of a cell, as in cells.py
 
 
@@ -69,13 +68,25 @@ def _in_full_from(loops: Loops, plan: Plan, system: Feedback, u: torch.Tensor, s
     if torch.is_grad_enabled() and any(v.requires_grad for v in (u, *state, *parts)):
         y, x, last = _Run.apply(loops, plan, system, u, *state, *parts)  # type: ignore[misc]
         return y, (x, last)
-    y = torch.empty_like(u, memory_format=torch.contiguous_format)  # nothing is kept: a piece of time after the other
-    for start in range(0, u.shape[1], PIECE):
-        now = slice(start, start + PIECE)
-        some = [v[:, now] if v.shape[1] > 1 else v for v in parts]
-        y[:, now], x, last = _Run.apply(loops, plan, system, u[:, now], *state, *some)  # type: ignore[misc]
-        state = x, last
-    return y, state
+    values = {DRIVE: u, **dict(zip(system.values, parts, strict=True))}
+    y, x, last, *_ = _forward(loops, plan, values, *state, keep=False)
+    return y, (x, last)
+
+
+def _forward(loops: Loops, plan: Plan, values: dict[str | None, torch.Tensor], x, y, keep: bool):
+    """y [B, T, H, n] and the state after it in dsf's layout; W, ys and what the loops keep, in theirs."""
+    shape, W = values[DRIVE].shape, _joined(plan, values)
+    a = tuple(values[name].expand(shape).permute(1, 2, 0, 3) for name in plan.vectors)
+    ys, kept = loops(plan.cell)[0](a, W.mT.contiguous(), x[..., 0].transpose(0, 1), y.transpose(0, 1), keep)
+    x, last = ((kept[1] if plan.cell.has_memory else ys)[-1], ys[-1])
+    x, last = (v.transpose(0, 1).clone() for v in (x, last))  # a view would keep the whole sequence
+    return ys[1:].permute(2, 0, 1, 3), x[..., None], last, W, ys, kept
+
+
+def _joined(plan: Plan, values: dict[str | None, torch.Tensor]) -> torch.Tensor:
+    """The matrices of all gates [H, gates x n, n]."""
+    heads = values[DRIVE].shape[2]
+    return torch.cat([values[name][0, 0].expand(heads, -1, -1) for name in plan.matrices], -2)
 
 
 class _Run(torch.autograd.Function):
@@ -86,16 +97,11 @@ class _Run(torch.autograd.Function):
         ctx.loops, ctx.plan, ctx.names = loops, plan, {DRIVE: 0} | {name: i for i, name in enumerate(system.values, 3)}
         ctx.architecture = system.architecture
         given = (u, x, y, *leaves)
-        a = [given[ctx.names[name]].expand(u.shape).permute(1, 2, 0, 3) for name in plan.vectors]
-        W = [given[ctx.names[name]][0, 0].expand(u.shape[2], -1, -1) for name in plan.matrices]
-        W = torch.cat(W, -2)  # [H, gates x n, n]
-        start = x[..., 0].transpose(0, 1), y.transpose(0, 1)
-        ys, kept = loops(plan.cell)[0](torch.cat(a, -1), W.mT.contiguous(), *start)
+        values = {name: given[i] for name, i in ctx.names.items()}
+        *results, W, ys, kept = _forward(loops, plan, values, x, y, keep=True)
         ctx.save_for_backward(ys, W, *kept, *given)
         ctx.kept = len(kept)
-        last = ys[-1].transpose(0, 1)
-        state = kept[1][-1].transpose(0, 1) if plan.cell.has_memory else last
-        return ys[1:].permute(2, 0, 1, 3), state[..., None].clone(), last.clone()
+        return tuple(results)
 
     @staticmethod
     def backward(ctx, dy: torch.Tensor, dx: torch.Tensor, dlast: torch.Tensor):  # type: ignore[override]

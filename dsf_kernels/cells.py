@@ -5,27 +5,29 @@
     plain    y_t = phi(a_t + W y_{t-1})        phi = tanh or relu
 
 Everything backward that does not wait for the step after is computed for all steps at once: K below are derivatives
-of a step. Layout: a [T, H, B, gates x n], overwritten; W [H, n, gates x n], backward [H, gates x n, n]; states
-[H, B, n].
+of a step. Layout: parts, the pre-activations a, [T, H, B, n] each; W [H, n, gates x n], backward [H, gates x n, n];
+gates and da [T, H, B, gates x n]; states [H, B, n].
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 Tensors = tuple[torch.Tensor, ...]
+PIECE = 512  # steps, where the gates are not kept
 
 
 @dataclass(frozen=True)
 class Cell:
     """step: one step of the equation above, (gates, x, y) -> x, y, where gates(i) is a_i + W_i y, for a comparison.
 
-    vectors: how many pre-activations; matrices: of how many of them, the first ones, there is a W. forward(a, W, x, y)
-    -> ys [T + 1, H, B, n] from the start on, kept; backward(dys, W, ys, kept, dx) -> da, dx and dy of the start, d Wy.
+    vectors: how many pre-activations; matrices: of how many of them, the first ones, there is a W. forward(parts, W, x,
+    y, keep) -> ys [T + 1, H, B, n] from the start on, kept: the gates if they are to be, and of a memory xs likewise;
+    backward(dys, W, ys, kept, dx) -> da, dx and dy of the start, d Wy.
     """
 
     vectors: int
@@ -36,11 +38,19 @@ class Cell:
     backward: Callable[..., Tensors]
 
 
-def _outputs(a: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def outputs(steps: int, y: torch.Tensor) -> torch.Tensor:
     """Room for y_0 .. y_T, y_0 in it."""
-    ys = a.new_empty(a.shape[0] + 1, *y.shape)
+    ys = y.new_empty(steps + 1, *y.shape)
     ys[0] = y
     return ys
+
+
+def _joined(parts: Tensors, keep: bool) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Steps, and their pre-activations side by side, to be overwritten by gates: all at once where these are kept."""
+    T = len(parts[0])
+    for start in range(0, T, T if keep else PIECE):
+        now = slice(start, T if keep else start + PIECE)
+        yield now, torch.cat([a[now] for a in parts], -1)
 
 
 # -------------------------------------------------------------------------------------------------------------- memory
@@ -50,17 +60,19 @@ def _memory_step(a: list, w: list, x, y):
     return x, o * torch.tanh(x)
 
 
-def _memory(a: torch.Tensor, W: torch.Tensor, x: torch.Tensor, y: torch.Tensor):
-    n, ys, xs = y.shape[-1], _outputs(a, y), _outputs(a, x)
-    o, f, i, v = (part.unbind() for part in a.split(n, -1))
-    gates = a[..., : 3 * n].unbind()
-    steps = zip(a.unbind(), xs[:-1].unbind(), xs[1:].unbind(), ys[:-1].unbind(), ys[1:].unbind(), strict=True)
-    for t, (now, before, x, y, after) in enumerate(steps):
-        now.baddbmm_(y, W)
-        gates[t].sigmoid_()
-        v[t].tanh_()
-        torch.mul(f[t], before, out=x).addcmul_(i[t], v[t])
-        torch.mul(o[t], x.tanh(), out=after)
+def _memory(parts: Tensors, W: torch.Tensor, x: torch.Tensor, y: torch.Tensor, keep: bool):
+    n, T = y.shape[-1], len(parts[0])
+    a, ys, xs = y, outputs(T, y), outputs(T, x)
+    for now, a in _joined(parts, keep):
+        o, f, i, v = (part.unbind() for part in a.split(n, -1))
+        gates = a[..., : 3 * n].unbind()
+        before, after = (xs[:-1][now].unbind(), ys[:-1][now].unbind()), (xs[1:][now].unbind(), ys[1:][now].unbind())
+        for t, (sums, x_, y_, x, y) in enumerate(zip(a.unbind(), *before, *after, strict=True)):
+            sums.baddbmm_(y_, W)
+            gates[t].sigmoid_()
+            v[t].tanh_()
+            torch.mul(f[t], x_, out=x).addcmul_(i[t], v[t])
+            torch.mul(o[t], x.tanh(), out=y)
     return ys, (a, xs)
 
 
@@ -91,15 +103,16 @@ def _leaky_step(a: list, w: list, x, y):
     return (y := z * y + (1 - z) * v), y
 
 
-def _leaky(a: torch.Tensor, W: torch.Tensor, x: torch.Tensor, y: torch.Tensor):
-    n, ys = y.shape[-1], _outputs(a, y)
-    r, z, m, v = (part.unbind() for part in a.split(n, -1))  # m = b + W y
-    products, gates = a[..., : 3 * n].unbind(), a[..., : 2 * n].unbind()
-    for t, (y, after) in enumerate(zip(ys[:-1].unbind(), ys[1:].unbind(), strict=True)):
-        products[t].baddbmm_(y, W)
-        gates[t].sigmoid_()
-        v[t].addcmul_(r[t], m[t]).tanh_()
-        torch.lerp(v[t], y, z[t], out=after)
+def _leaky(parts: Tensors, W: torch.Tensor, x: torch.Tensor, y: torch.Tensor, keep: bool):
+    n, a, ys = y.shape[-1], y, outputs(len(parts[0]), y)
+    for now, a in _joined(parts, keep):
+        r, z, m, v = (part.unbind() for part in a.split(n, -1))  # m = b + W y
+        products, gates = a[..., : 3 * n].unbind(), a[..., : 2 * n].unbind()
+        for t, (y, after) in enumerate(zip(ys[:-1][now].unbind(), ys[1:][now].unbind(), strict=True)):
+            products[t].baddbmm_(y, W)
+            gates[t].sigmoid_()
+            v[t].addcmul_(r[t], m[t]).tanh_()
+            torch.lerp(v[t], y, z[t], out=after)
     return ys, (a,)
 
 
@@ -124,9 +137,9 @@ def _plain(bend: Callable, in_place: Callable, slope: Callable) -> Cell:
     def step(a: list, w: list, x, y):
         return (y := bend(a[0] + w[0](y))), y
 
-    def forward(a: torch.Tensor, W: torch.Tensor, x: torch.Tensor, y: torch.Tensor):
-        ys = _outputs(a, y)
-        for now, y, after in zip(a.unbind(), ys[:-1].unbind(), ys[1:].unbind(), strict=True):
+    def forward(parts: Tensors, W: torch.Tensor, x: torch.Tensor, y: torch.Tensor, keep: bool):
+        ys = outputs(len(parts[0]), y)
+        for now, y, after in zip(parts[0].unbind(), ys[:-1].unbind(), ys[1:].unbind(), strict=True):
             in_place(torch.baddbmm(now, y, W, out=after))
         return ys, ()
 

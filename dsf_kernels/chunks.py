@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from .derivatives import differentiable_gradients
 
 Step = Callable[..., tuple[torch.Tensor, torch.Tensor]]
+Back = Callable[..., Sequence[torch.Tensor | None]]
 
 
 @dataclass(frozen=True)
@@ -42,18 +44,19 @@ class Chunks:
 
 
 def over_chunks(
-    step: Step, size: int, x: torch.Tensor, *inputs: torch.Tensor, axis: int = 2
+    step: Step, size: int, x: torch.Tensor, *inputs: torch.Tensor, axis: int = 2, back: Back | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """y, x of y_k, x = step(x, *(chunk k of every input)); `axis` is time, y is joined along it.
 
     inputs [B | 1, H | 1, T | 1, ...] (axis 1: [B | 1, T | 1, ...]). Differentiable in x and in every input, any number
-    of times.
+    of times. back: the gradients of a step, written out; None: autograd runs it again. back(needs, x, *(chunk k of all
+    inputs), dy, dx) -> one for x and for every input, in its shape or with axes expanded; what needs none may have any.
     """
     # the transforms of torch.func see through plain operations only; autograd.Function asks the same question
     transformed = torch._C._are_functorch_transforms_active()
     chunks = Chunks(size, axis)
     if not transformed and torch.is_grad_enabled() and any(a.requires_grad for a in (x, *inputs)):
-        return _Recomputed.apply(step, chunks, x, *inputs)
+        return _Recomputed.apply(step, back or partial(_by_autograd, step), chunks, x, *inputs)
     return _run(step, chunks, x, inputs)
 
 
@@ -77,10 +80,20 @@ def _run(step: Step, chunks: Chunks, x: torch.Tensor, inputs: tuple, starts: lis
     return (torch.cat(outputs, chunks.axis) if whole is None else whole), x
 
 
+def _by_autograd(step: Step, needs: Sequence[bool], *given: torch.Tensor) -> list[torch.Tensor | None]:
+    """The gradients of a step, by a run of it."""
+    *inputs, dy, dx = given
+    with torch.enable_grad():
+        leaves = [a.detach().requires_grad_(need) for a, need in zip(inputs, needs, strict=True)]
+        wanted = [a for a in leaves if a.requires_grad]
+        found = iter(torch.autograd.grad(step(*leaves), wanted, (dy, dx), materialize_grads=True))
+    return [next(found) if need else None for need in needs]
+
+
 class _Recomputed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, step: Step, chunks: Chunks, x: torch.Tensor, *inputs: torch.Tensor):  # type: ignore[override]
-        ctx.step, ctx.chunks, starts = step, chunks, []
+    def forward(ctx, step: Step, back: Back, chunks: Chunks, x: torch.Tensor, *inputs: torch.Tensor):  # type: ignore[override]
+        ctx.step, ctx.back, ctx.chunks, starts = step, back, chunks, []
         y, last = _run(step, chunks, x, inputs, starts)
         ctx.save_for_backward(*inputs, *starts)
         ctx.count = len(inputs)
@@ -96,18 +109,12 @@ class _Recomputed(torch.autograd.Function):
                 return _run(ctx.step, ctx.chunks, x, inputs)
 
             given, weights = (starts[0], *inputs), (grad_y, grad_x)
-            return None, None, *differentiable_gradients(plain, given, ctx.needs_input_grad[2:], weights)
+            return None, None, None, *differentiable_gradients(plain, given, ctx.needs_input_grad[3:], weights)
         pieces = zip(starts, grad_y.split(ctx.chunks.size, ctx.chunks.axis), ctx.chunks.cut(inputs), strict=True)
-        gradients: list[tuple] = []
-        for start, grad, parts in reversed(list(pieces)):
-            with torch.enable_grad(), torch.autocast(start.device.type, enabled=False):
-                leaves = [
-                    a.detach().requires_grad_(need)
-                    for a, need in zip((start, *parts), (True, *ctx.needs_input_grad[3:]), strict=True)
-                ]
-                results = ctx.step(*leaves)
-                wanted = [a for a in leaves if a.requires_grad]
-                found = iter(torch.autograd.grad(results, wanted, (grad, grad_x), materialize_grads=True))
-            grad_x = next(found)
-            gradients.append(tuple(next(found) if a.requires_grad else None for a in leaves[1:]))
-        return (None, None, grad_x, *ctx.chunks.joined(gradients[::-1], inputs))
+        gradients, needs = [], (True, *ctx.needs_input_grad[4:])
+        with torch.autocast(grad_x.device.type, enabled=False):
+            for start, grad, parts in reversed(list(pieces)):
+                grad_x, *found = ctx.back(needs, start, *parts, grad, grad_x)
+                triples = zip(found, parts, needs[1:], strict=True)
+                gradients.append(tuple(d.sum_to_size(a.shape) if need else None for d, a, need in triples))
+        return (None, None, None, grad_x, *ctx.chunks.joined(gradients[::-1], inputs))

@@ -55,13 +55,13 @@ def in_time(y: Tensor, T: int) -> Tensor:
     return y.flatten(-3, -2)[..., :T, :]
 
 
-def carried(x: Tensor, whole: Tensor, writes: Tensor) -> tuple[Tensor, Tensor]:
-    """The states before every chunk [..., G, n, p], and the last: x <- whole x + writes."""
-    states = []
-    for d, w in zip(whole.unbind(-3), writes.unbind(-3), strict=True):
+def carried(x: Tensor, whole: Tensor, writes: Tensor, back: bool = False) -> tuple[Tensor, Tensor]:
+    """The states before every chunk [..., G, n, p], and the last: x <- whole x + writes; `back`: from the last on."""
+    states, order = [], -1 if back else 1
+    for d, w in list(zip(whole.unbind(-3), writes.unbind(-3), strict=True))[::order]:
         states.append(x)
         x = torch.addcmul(w, d, x)
-    return torch.stack(states, -3), x
+    return torch.stack(states[::order], -3), x
 
 
 # -------------------------------------------------------------------------------------------- the decays of a Log, real
@@ -86,7 +86,7 @@ def segments(g: Tensor) -> Tensor:
     ends = (between[..., None] * end[..., None, :, :]).flatten(-2)
     E = start[..., None] * ends[..., None, :]
     E.unflatten(-1, (-1, BLOCK)).diagonal(0, -4, -2).copy_(inside.movedim(-3, -1))
-    return F.threshold(E.flatten(-3, -2), torch.finfo(g.dtype).tiny, 0.0)
+    return torch.threshold_(E.flatten(-3, -2), torch.finfo(g.dtype).tiny, 0.0)
 
 
 def start_and_end(g: Tensor) -> tuple[Tensor, Tensor]:

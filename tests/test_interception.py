@@ -1,14 +1,18 @@
 """Functions are handed to the handler of their own thread, and given back whatever happens."""
 
+import functools
+import gc
 import sys
 import threading
 import types
+import weakref
 
 import pytest
 from torch import nn
 
 from dsf import interception
 from dsf.interception import intercepted, places, untouched
+from dsf.recording import signature_of
 
 FILE = "a_file_for_the_test_of_interception"
 
@@ -115,3 +119,23 @@ def test_places_are_those_of_the_classes_files(file):
     Child = type("Child", (Mixer,), {})
     assert places([Mixer()], ["f", "h"]) == [(FILE, "f")]
     assert places([Child(), nn.Linear(1, 1)], ["f", "g"]) == [(FILE, "f"), (FILE, "g")]
+
+
+def test_a_signature_is_read_once_and_keeps_nothing_alive():
+    """Of a function and of its methods, which are new objects at every call; they differ by the first parameter."""
+
+    def make():
+        def forward(self, x, scale=2.0): ...
+
+        return forward
+
+    forward = make()
+    first, second = (types.MethodType(forward, object()) for _ in range(2))
+    assert list(signature_of(forward).parameters) == ["self", "x", "scale"]
+    assert list(signature_of(first).parameters) == ["x", "scale"]
+    assert signature_of(first) is signature_of(second)
+    assert list(signature_of(functools.partial(forward, None)).parameters) == ["x", "scale"]
+    gone = weakref.ref(forward)
+    del forward, first, second
+    gc.collect()
+    assert gone() is None

@@ -169,7 +169,7 @@ def test_segments_sum_and_never_subtract():
 
 @pytest.mark.parametrize("before", [False, True])
 def test_gradients_and_their_gradients(before):
-    step = partial(chunked_scalar._group, before=before)
+    step, back = partial(chunked_scalar._group, before=before), partial(chunked_scalar._group_back, before=before)
     shapes = ((1, 2, 2, 2), (1, 2, 5, 1), (1, 1, 5, 2), (1, 2, 5, 2), (1, 2, 5, 2))
     inputs = [
         torch.randn(s, dtype=torch.float64, generator=torch.Generator().manual_seed(i)) for i, s in enumerate(shapes)
@@ -177,7 +177,7 @@ def test_gradients_and_their_gradients(before):
     inputs = [x.requires_grad_() for x in inputs]
 
     def f(*inputs):
-        return over_chunks(step, 2, *inputs)
+        return over_chunks(step, 2, *inputs, back=back)
 
     assert torch.autograd.gradcheck(f, inputs) and torch.autograd.gradgradcheck(f, inputs)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -74,7 +75,8 @@ def _refuse_nan(call: Call, module: nn.RNNBase) -> None:
     tensors |= {f"initial state {i}": h for i, h in enumerate(_states(given))}
     tensors |= dict(module.named_parameters())
     for name, tensor in tensors.items():
-        if isinstance(tensor, torch.Tensor) and not torch.isfinite(tensor).all():
+        # by the extremes, which NaN overrides: one pass, where isfinite takes five
+        if isinstance(tensor, torch.Tensor) and not torch.stack(tensor.detach().aminmax()).isfinite().all():
             raise ConversionError(f"{name} of {call.where} holds NaN or infinity")
 
 
@@ -128,18 +130,19 @@ def rnn_signals(w: Weights) -> Callable[[torch.Tensor], tuple[Signals, torch.Ten
 
 
 # ------------------------------------------------------------------------------------------------ layer by layer
+_named = cache(architecture_named)  # which asks every file of the zoo
 
 
 def _lstm(module: nn.Module) -> tuple[Any, Encoding]:
-    return architecture_named("lstm"), lstm_signals
+    return _named("lstm"), lstm_signals
 
 
 def _gru(module: nn.Module) -> tuple[Any, Encoding]:
-    return architecture_named("gru"), gru_signals
+    return _named("gru"), gru_signals
 
 
 def _rnn(module: nn.Module) -> tuple[Any, Encoding]:
-    return architecture_named("elman") if module.nonlinearity == "tanh" else relu_rnn, rnn_signals
+    return _named("elman") if module.nonlinearity == "tanh" else relu_rnn, rnn_signals
 
 
 KINDS = {nn.LSTM: _lstm, nn.GRU: _gru, nn.RNN: _rnn}
@@ -185,7 +188,7 @@ def recurrent(call: Call) -> Steps:
             out, *last = yield from _layer(call, _part(layer, d), y, state, _weights(module, layer, d), d == 1)
             outputs.append(out)
             finals.append(last)
-        y = torch.cat(outputs, -1)
+        y = torch.cat(outputs, -1) if directions > 1 else outputs[0]
     h, c = (torch.stack(states) for states in zip(*((last[0], last[-1]) for last in finals), strict=True))
     return y, ((h, c) if isinstance(module, nn.LSTM) else h)
 

@@ -23,10 +23,10 @@ def layout(n: Any, G: Any) -> Any:
     return N, size, gates, x, y, y + TOGETHER * N
 
 
-def memory(at: Any, sizes: Any, kind: Any, scratch: Any, lo: Any, hi: Any) -> None:
-    """x = f x + i v, y = o tanh(x). Rows lo..hi of heads and groups of sequences; at: a, W, xs, ys."""
-    T, H, B, n, G = sizes
-    buffer, a, xs, ys = pointer(scratch, kind), pointer(at[0], kind), pointer(at[2], kind), pointer(at[3], kind)
+def memory(at: Any, steps: Any, sizes: Any, kind: Any, scratch: Any, lo: Any, hi: Any) -> None:
+    """x = f x + i v, y = o tanh(x). Rows lo..hi of heads and groups of sequences; at: four parts, W, gates, xs, ys."""
+    T, H, B, n, G, keeps = sizes
+    buffer, a, xs, ys = pointer(scratch, kind), pointer(at[5], kind), pointer(at[6], kind), pointer(at[7], kind)
     N, size, gates, x, y, _ = layout(n, G)
     like, groups = narrow(buffer), (B + TOGETHER - 1) // TOGETHER
     for row in range(lo, hi):
@@ -38,8 +38,9 @@ def memory(at: Any, sizes: Any, kind: Any, scratch: Any, lo: Any, hi: Any) -> No
         for t in range(T):
             place = (t * H + h) * B + first
             for s in range(count):
-                copy(buffer, s * size, a, (place + s) * 4 * n, 4 * n)
-            products(buffer, y, N, size, pointer(at[1], kind), h * n * size, n, count)
+                for i in range(4):
+                    take(buffer, s * size + i * n, at, steps, kind, i, t, h, first + s, n)
+            products(buffer, y, N, size, pointer(at[4], kind), h * n * size, n, count)
             for s in range(count):
                 g = gates + s * 4 * N
                 for j in range(0, n, width(like)):
@@ -54,16 +55,16 @@ def memory(at: Any, sizes: Any, kind: Any, scratch: Any, lo: Any, hi: Any) -> No
                     store(buffer, g + 3 * N + j, v)
                     store(buffer, x + s * N + j, now)
                     store(buffer, y + s * N + j, o * bent(now, like))
-                keep(buffer, g, N, a, (place + s) * 4 * n, n)
+                keep(buffer, g, N, a, (keeps * t * H * B + h * B + first + s) * 4 * n, n)
                 after = place + s + H * B
                 copy(xs, after * n, buffer, x + s * N, n)
                 copy(ys, after * n, buffer, y + s * N, n)
 
 
-def leaky(at: Any, sizes: Any, kind: Any, scratch: Any, lo: Any, hi: Any) -> None:
-    """y = z y + (1 - z) v, v = tanh(u + r m), m = b + W y. Rows lo..hi of heads and groups; at: a, W, -, ys."""
-    T, H, B, n, G = sizes
-    buffer, a, ys = pointer(scratch, kind), pointer(at[0], kind), pointer(at[3], kind)
+def leaky(at: Any, steps: Any, sizes: Any, kind: Any, scratch: Any, lo: Any, hi: Any) -> None:
+    """y = z y + (1 - z) v, v = tanh(u + r m), m = b + W y. Rows lo..hi of heads and groups; at: as there."""
+    T, H, B, n, G, keeps = sizes
+    buffer, a, ys = pointer(scratch, kind), pointer(at[5], kind), pointer(at[7], kind)
     N, size, gates, _, y, _ = layout(n, G)
     like, groups = narrow(buffer), (B + TOGETHER - 1) // TOGETHER
     for row in range(lo, hi):
@@ -74,23 +75,24 @@ def leaky(at: Any, sizes: Any, kind: Any, scratch: Any, lo: Any, hi: Any) -> Non
         for t in range(T):
             place = (t * H + h) * B + first
             for s in range(count):
-                copy(buffer, s * size, a, (place + s) * 4 * n, 3 * n)
-                copy(buffer, gates + s * 4 * N, a, (place + s) * 4 * n + 3 * n, n)
-            products(buffer, y, N, size, pointer(at[1], kind), h * n * size, n, count)
+                for i in range(3):
+                    take(buffer, s * size + i * n, at, steps, kind, i, t, h, first + s, n)
+                take(buffer, gates + s * 4 * N + 3 * N, at, steps, kind, 3, t, h, first + s, n)
+            products(buffer, y, N, size, pointer(at[4], kind), h * n * size, n, count)
             for s in range(count):
                 g = gates + s * 4 * N
                 for j in range(0, n, width(like)):
                     r = sigmoid(load(buffer, s * size + j), like)
                     z = sigmoid(load(buffer, s * size + n + j), like)
                     m = load(buffer, s * size + 2 * n + j)
-                    v = bent(load(buffer, g + j) + r * m, like)
+                    v = bent(load(buffer, g + 3 * N + j) + r * m, like)
                     before = load(buffer, y + s * N + j)
                     store(buffer, g + j, r)
                     store(buffer, g + N + j, z)
                     store(buffer, g + 2 * N + j, m)
                     store(buffer, g + 3 * N + j, v)
                     store(buffer, y + s * N + j, v + z * (before + v * splat(-1.0, like)))
-                keep(buffer, g, N, a, (place + s) * 4 * n, n)
+                keep(buffer, g, N, a, (keeps * t * H * B + h * B + first + s) * 4 * n, n)
                 copy(ys, (place + s + H * B) * n, buffer, y + s * N, n)
 
 
@@ -118,8 +120,13 @@ def products(buffer: Any, y: Any, N: Any, size: Any, W: Any, from_W: Any, n: Any
         store(buffer, 3 * size + j, p3)
 
 
+def take(buffer: Any, to: Any, at: Any, steps: Any, kind: Any, i: Any, t: Any, h: Any, b: Any, n: Any) -> None:
+    """Pre-activation i of a step of head h and sequence b."""
+    copy(buffer, to, pointer(at[i], kind), t * steps[3 * i] + h * steps[3 * i + 1] + b * steps[3 * i + 2], n)
+
+
 def keep(buffer: Any, gates: Any, N: Any, a: Any, at: Any, n: Any) -> None:
-    """The four gates of a step, for backward."""
+    """The four gates of a step, for backward (else all in one place)."""
     for i in range(4):
         copy(a, at + i * n, buffer, gates + i * N, n)
 

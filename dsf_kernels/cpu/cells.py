@@ -15,8 +15,9 @@ from dsf.system import System
 
 from ..cell_recognition import plan_of
 from ..cell_runs import run_cell, why_no_cell
-from ..cells import CELLS, Cell
+from ..cells import CELLS, Cell, Tensors, outputs
 from ..costs import Cost, Sizes, floor
+from ..recurrences import lined
 from ..registry import REAL, kernel
 from .cell_loops import TOGETHER, layout, leaky, memory
 from .compiling import compiled
@@ -43,19 +44,18 @@ def cost(system: Feedback, z: Sizes) -> Cost:
 
 
 def _forward(loop: Any) -> Any:
-    def run(a: torch.Tensor, W: torch.Tensor, x: torch.Tensor, y: torch.Tensor):
-        """As Cell.forward: a [T, H, B, 4 n], overwritten, W [H, n, gates x n], x, y [H, B, n]."""
-        a = a.contiguous()
-        T, H, B, _ = a.shape
-        n, G = y.shape[-1], W.shape[-1]
-        size = layout(n, G)[1]
-        W = F.pad(W, (0, size - G)).contiguous()
-        ys, xs = a.new_empty(T + 1, H, B, n), a.new_empty(T + 1 if loop is memory else 1, H, B, n)
-        ys[0], xs[0] = y, x
-        groups = -(-B // TOGETHER)
-        at = addresses(a, W, xs, ys)
-        over_rows(compiled(loop), (at, (T, H, B, n, G)), a, layout(n, G)[-1], H * groups, float(a.numel() * n))
-        return ys, ((a, xs) if loop is memory else (a,))
+    def run(parts: Tensors, W: torch.Tensor, x: torch.Tensor, y: torch.Tensor, keep: bool):
+        """As Cell.forward."""
+        (T, H, B, n), G = parts[0].shape, W.shape[-1]
+        parts = tuple(map(lined, parts))
+        W = F.pad(W, (0, layout(n, G)[1] - G))
+        gates = y.new_empty(T if keep else 1, H, B, 4 * n)
+        ys, xs = outputs(T, y), outputs(T if loop is memory else 0, x)
+        at, steps = addresses(*parts, W, gates, xs, ys), tuple(s for a in parts for s in a.stride()[:3])
+        sizes = T, H, B, n, G, int(keep)
+        rows, work = H * -(-B // TOGETHER), 4.0 * T * H * B * n * n
+        over_rows(compiled(loop), (at, steps, sizes), y, layout(n, G)[-1], rows, work)
+        return ys, ((gates, xs) if loop is memory else (gates,))
 
     return run
 
