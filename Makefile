@@ -29,6 +29,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  PYTHON=python3.12   the Python (3.10 or newer) that .venv is made with; to change it: make clean"
+	@echo "  CASES='gla kda'     the cases of the benchmark that make gpu-check runs; default: all"
 	@echo "  TORCH_INDEX=URL     the index of PyTorch's CPU wheels (pytorch.org): a small torch, for machines without a GPU"
 
 MODELS := $(addprefix examples/models/,byte_lstm byte_mamba2 byte_olmo_hybrid byte_gpt2)
@@ -67,7 +68,7 @@ gpu-check: ## the GPU's tests, then `dsf bench` there, with any Python that has 
 	  "$$python" -c '$(HAS_CUDA)' 2>/dev/null || continue; \
 	  echo "GPU tests with $$python"; \
 	  "$$python" -m pytest -q -m gpu tests/test_gpu_*.py || exit; \
-	  exec "$$python" -c '$(BENCH)' cuda; \
+	  exec "$$python" -c '$(BENCH)' cuda $(CASES); \
 	done; \
 	echo "No Python with a torch that sees a CUDA device (tried $(PYTHON) and $(PY)): no GPU test was run."; \
 	echo "make gpu-check-dry goes through the same steps on the CPU."
