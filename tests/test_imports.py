@@ -22,7 +22,7 @@ MAY_IMPORT = {  # beside itself
     "dsf_kernels": {"dsf"},
     "dsf_analysis": {"dsf"},
 }
-COMMANDS = ("cli", "cli_models", "cli_check", "cli_check_models", "cli_language", "cli_bench", "cli_run")
+COMMANDS = ("cli", "cli_models", "cli_check", "cli_check_models", "cli_language", "cli_bench", "cli_run", "cli_tune")
 EXEMPT = {"dsf/__init__.py", *(f"dsf/{name}.py" for name in COMMANDS)}
 
 

@@ -1,0 +1,94 @@
+"""The Triton kernel of dense transitions against the reference: of every step, constant, lifted."""
+
+import pytest
+import torch
+
+import dsf
+from dsf.operators import Dense
+from dsf_kernels.gpu import dense
+from kernel_cases import check_causal, check_reference, close, draw, poisoned_memory, with_ends  # noqa: F401
+from triton_cases import DEVICE, FP32, LENGTHS, MARKS
+
+pytestmark = [*MARKS, pytest.mark.usefixtures("poisoned_memory")]
+KERNEL = "triton_dense"
+
+
+@dsf.architecture("A matrix of every step", register=False)
+def varying(M=dsf.Matrix, b=dsf.Vector, c=dsf.Vector):
+    return dsf.System(A=0.3 * M, B=b, C=c)
+
+
+@dsf.architecture("A constant matrix, read before", register=False)
+def constant(M=dsf.Param(dsf.Matrix), b=dsf.Vector, c=dsf.Shared(dsf.Vector)):
+    return dsf.System(A=0.3 * M, B=b, C=c, reads="before")
+
+
+@dsf.architecture("A transposed matrix, one read for all", register=False)
+def transposed(M=dsf.Matrix, b=dsf.Vector, c=dsf.Param(dsf.Vector)):
+    return dsf.System(A=(0.3 * M).T, B=b, C=c)
+
+
+ZOO = {name: dsf.architecture_named(name) for name in ("deltaproduct", "lssl", "titans")}
+OWN = {"varying": varying, "constant": constant, "transposed": transposed}
+ALL = OWN | ZOO
+
+
+def check(name, length, heads=1, n=3, p=2, batch=1, **ends):
+    signals, u = draw(ALL[name], length, heads=heads, n=n, p=p, batch=batch)
+    if "M" in signals:
+        signals["M"] = signals["M"] / n**0.5
+    check_reference(KERNEL, ALL[name], with_ends(signals, **ends), u, torch.float32, FP32, device=DEVICE)
+
+
+@pytest.fixture
+def in_segments(monkeypatch):
+    monkeypatch.setattr(dense, "LEAST", 16)
+    monkeypatch.setattr(dense, "multiprocessors", lambda device: 10**4)
+
+
+@pytest.mark.parametrize("name, length", [*((name, 19) for name in ALL), *(("varying", length) for length in LENGTHS)])
+def test_agrees_with_the_reference(name, length):
+    check(name, length, heads=2)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_segments_of_time_meet(name, in_segments):
+    check(name, 70)
+
+
+def test_segments_of_a_state_of_several_blocks(in_segments):
+    check("constant", 49, n=17, p=70)
+
+
+@pytest.mark.parametrize("n, p", [(1, 1), (20, 70), (64, 5)])
+def test_any_size_of_the_state(n, p):
+    check("varying", 5, n=n, p=p, batch=2)
+
+
+def test_repeated_keys_and_full_reflections():
+    check("deltaproduct", 9, beta=(0.0, 1.0, 2.0))
+
+
+def test_the_future_does_not_reach_the_past():
+    check_causal(KERNEL, varying, 30, 11, DEVICE, heads=1, n=3, p=2, batch=1, dtype=torch.float32)
+
+
+def test_what_does_not_fit_is_declined():
+    M = torch.ones(1, 1, 1, 65, 65, device=DEVICE)
+    k, u = torch.ones(1, 3, 1, 65, device=DEVICE), torch.ones(1, 3, 1, 2, device=DEVICE)
+    with pytest.raises(ValueError, match="up to 64 rows, this one has 65"):
+        dsf.simulate(dsf.System(A=Dense(M), B=k, C=k), u, backend=KERNEL)
+
+
+def test_no_step_and_derivatives_of_derivatives():
+    M, k = torch.rand(1, 3, 1, 2, 2, device=DEVICE, requires_grad=True), torch.rand(1, 3, 1, 2, device=DEVICE)
+    u, x = torch.rand(1, 3, 1, 1, device=DEVICE), torch.rand(1, 1, 2, 1, device=DEVICE)
+    y, last = dense.run(Dense(M), k, k, u[:, :0], x, False)
+    assert y.shape == (1, 0, 1, 1) and last is x
+
+    def second(run):
+        first = torch.autograd.grad(run(M).square().sum(), M, create_graph=True)[0]
+        return torch.autograd.grad(first.sum(), M)[0]
+
+    found = second(lambda M: dense.run(Dense(M), k, k, u, x, False)[0])
+    assert close(found, second(lambda M: dense.plain(False, (M, k, k, u, x))[0]), FP32)
