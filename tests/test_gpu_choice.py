@@ -42,6 +42,9 @@ def test_without_cuda_nothing_imports_triton():
     [
         ("linear_attention", "triton_scalar"),
         ("mamba2", "triton_scalar"),
+        ("gla", "triton_diagonal"),
+        ("gated_deltanet", "triton_low_rank"),
+        ("kda", "triton_low_rank"),
     ],
 )
 def test_cuda_takes_the_kernel_of_the_structure(name, kernel, dtype, on_cuda):
@@ -49,6 +52,30 @@ def test_cuda_takes_the_kernel_of_the_structure(name, kernel, dtype, on_cuda):
     signals, u = draw(arch, 2048, heads=8, n=64, p=64, dtype=dtype)
     found = dsf.explain(arch(**signals), u)
     assert found.kernel == kernel and "floor" in str(found) and "data-centre GPU" in str(found)
+
+
+@pytest.mark.parametrize(
+    "name, kernel", [("mamba2", "scaled"), ("gla", "diagonal"), ("gated_deltanet", "low_rank"), ("kda", "low_rank")]
+)
+def test_cuda_decodes_in_one_launch(name, kernel, on_cuda):
+    arch = dsf.architecture_named(name)
+    signals, u = draw(arch, 1, heads=8, n=64, p=64, dtype=torch.bfloat16)
+    assert dsf.explain(arch(**signals), u).kernel == f"triton_step_{kernel}"
+
+
+@pytest.mark.parametrize(
+    "name, n, heads, length, kernels",
+    [
+        ("mamba", 16, 512, 2048, ["triton_fused_diagonal"]),
+        ("rglru", 128, 64, 2048, ["triton_states", "triton_fused_diagonal"]),
+        ("s4d", 64, 512, 8192, ["triton_constant"]),
+        ("lssl", 32, 64, 2048, ["triton_dense"]),
+    ],
+)
+def test_cuda_takes_the_kernel_of_one_channel(name, n, heads, length, kernels, on_cuda):
+    arch = dsf.architecture_named(name)
+    signals, u = draw(arch, length, heads=heads, n=n, p=1, dtype=torch.float32)
+    assert dsf.explain(arch(**signals), u).kernel in kernels
 
 
 def test_on_the_cpu_they_decline():

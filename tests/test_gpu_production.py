@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import dsf
-from kernel_cases import close, draw, run, start
+from kernel_cases import close, draw, in_dtype, run, start
 
 pytestmark = [
     pytest.mark.gpu,
@@ -20,11 +20,15 @@ EAGER = {
     "triton_low_rank": "chunked_low_rank",
     "triton_states": "diagonal_states",
     "triton_dense": "segments",
+    "triton_constant": "constant",
+    "triton_step_scaled": "chunked_scalar",
+    "triton_step_diagonal": "chunked_diagonal",
+    "triton_step_low_rank": "chunked_low_rank",
 }
 CASES = [
     *(("triton_scalar", name) for name in ("linear_attention", "mamba2", "retnet")),
-    *(("triton_diagonal", name) for name in ("gla", "hgrn2", "rwkv6")),
-    *(("triton_low_rank", name) for name in ("deltanet", "gated_deltanet", "kda", "rwkv7")),
+    *(("triton_diagonal", name) for name in ("gla", "rwkv6")),
+    *(("triton_low_rank", name) for name in ("deltanet", "gated_deltanet", "kda")),
 ]
 
 
@@ -32,7 +36,7 @@ def check(kernel, name, dtype, length=2065, batch=2, heads=4, n=64, p=64):
     architecture = dsf.architecture_named(name)
     signals, u = draw(architecture, length, heads, n, p, batch)
     state = start(architecture, signals, u)
-    signals, u, state = ({k: x.to(dtype) for k, x in signals.items()}, u.to(dtype), state.to(dtype))
+    signals, u, state = {k: in_dtype(x, dtype) for k, x in signals.items()}, u.to(dtype), in_dtype(state, dtype)
     expected = run(architecture, signals, u, state, EAGER[kernel], torch.float64, device="cuda")
     found = run(architecture, signals, u, state, kernel, dtype, device="cuda")
     wrong = [k for k, value in expected.items() if not close(found[k], value, TOLERANCES[dtype])]
@@ -44,6 +48,20 @@ def check(kernel, name, dtype, length=2065, batch=2, heads=4, n=64, p=64):
 @pytest.mark.parametrize("kernel, name", CASES, ids=" ".join)
 def test_agrees_with_the_eager_kernel(kernel, name, size, dtype):
     check(kernel, name, dtype, n=size, p=size)
+
+
+@pytest.mark.parametrize("kernel, name, n, p", [("triton_states", "rglru", 128, 1), ("triton_constant", "s4d", 64, 1)])
+def test_of_one_channel(kernel, name, n, p):
+    check(kernel, name, torch.float32, heads=64, n=n, p=p)
+
+
+@pytest.mark.parametrize("steps", [1, 16])
+@pytest.mark.parametrize(
+    "kernel, name",
+    [("triton_step_scaled", "mamba2"), ("triton_step_diagonal", "gla"), ("triton_step_low_rank", "gated_deltanet")],
+)
+def test_decoding(kernel, name, steps):
+    check(kernel, name, torch.bfloat16, length=steps, n=128, p=128)
 
 
 @pytest.mark.parametrize("kernel, name", CASES, ids=" ".join)

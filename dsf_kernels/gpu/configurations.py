@@ -39,10 +39,12 @@ _FORCED: dict[str, Configuration] = {}
 _ASKED: list[dict[str, Configuration]] = []
 
 
-def configuration(program: str, n: int, p: int, dtype: torch.dtype, device: torch.device) -> Configuration:
-    """Of a program on states [n, p] of this dtype."""
+def configuration(
+    program: str, n: int, p: int, dtype: torch.dtype, device: torch.device, otherwise: Configuration | None = None
+) -> Configuration:
+    """Of a program on states [n, p] of this dtype; without measurements `otherwise`, or that of `rule`."""
     key = f"{program} {power(n)} {power(p)} {str(dtype).removeprefix('torch.')}"
-    found = _FORCED.get(key) or tuned(name_of(device)).get(key) or rule(n, p, dtype)
+    found = _FORCED.get(key) or tuned(name_of(device)).get(key) or otherwise or rule(n, p, dtype)
     for asked in _ASKED:
         asked[key] = found
     return found

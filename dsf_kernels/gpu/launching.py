@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -20,13 +20,27 @@ from ..registry import kernel
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICES = ("cpu",) if INTERPRETED else ("cuda",)
 DTYPES = (torch.float32,) if INTERPRETED else (torch.float16, torch.bfloat16, torch.float32)
+MOST = 65535  # programs along the second and third axis of a grid
 MULTIPROCESSORS = 132  # of the card that sizes are chosen for where there is none
 
 gpu_kernel: Callable[..., Callable] = partial(kernel, dtypes=DTYPES, devices=DEVICES, needs=("triton", "triton"))
 
 
+def alike(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """What is multiplied with one another, in the dtype to which all promote; decays have their own."""
+    dtype = reduce(torch.promote_types, (x.dtype for x in tensors))
+    return tuple(x.to(dtype) for x in tensors)
+
+
+def up_to(most: int) -> Callable[[Any], str | None]:
+    """What `fits` is where a program holds all rows of a state."""
+    return lambda z: f"its programs hold states of up to {most} rows, this one has {z.n}" if z.n > most else None
+
+
 def launch(program: Any, grid: tuple[int, ...], like: torch.Tensor, *arguments: Any, **constants: Any) -> None:
     """program[grid](*arguments, **constants) on the device of `like`; an empty grid is nothing to do."""
+    if max(grid[1:], default=0) > MOST:
+        raise ValueError(f"a run of this size takes a grid of {grid}, and CUDA has {MOST} at most: split the batch")
     if all(grid):
         with torch.cuda.device(like.device) if like.is_cuda else nullcontext():
             program[grid](*arguments, **constants)

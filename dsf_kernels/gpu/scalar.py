@@ -12,14 +12,15 @@ import math
 import torch
 
 from dsf.operators import Scaled
-from dsf.values import Log, is_number
+from dsf.values import Log
 
 from ..costs import Cost
 from ..eager.chunked_scalar import declines
 from ..recurrences import Loops, recur
 from ..sizes import Sizes
-from .launching import gpu_kernel, launch, placed, products
-from .walking import CHUNK, Signals, both_ways, cut_of
+from .configurations import configuration
+from .launching import alike, gpu_kernel, launch, placed, products, up_to
+from .walking import CHUNK, WIDEST, Signals, both_ways, cut_of
 from .walking import forward as walk_forward
 
 
@@ -33,7 +34,7 @@ def cost(z: Sizes) -> Cost:
 
 def _signals(before: bool, inputs):
     g, b, c, u, x = inputs
-    return cut_of(u, x.shape[2], DECAY="scalar", PAIRS=False, RANK=False, BEFORE=int(before)), Signals(c, b, g)
+    return cut_of(u, x.shape[2], READY=False, RANK=False, BEFORE=int(before)), Signals(c, b, g)
 
 
 def _forward(before: bool, keep: bool, inputs):
@@ -49,9 +50,9 @@ def _backward(before: bool, kept, inputs, outputs, dy, dx):
     dg, db, dc = (a.new_empty(*shape, size) for a, size in ((g, 1), (b, cut.n), (c, cut.n)))
     rows, columns, of_g = signals.placed(cut)
     arguments = (*rows, *columns, *placed(u, *shape), *placed(dy, *shape), *of_g, ways.states, ways.dstates, dc, db, dg)
-    names = ("C", "N", "P", "BEFORE", "KIND", "PRECISION")
-    options = {name: cut.options[name] for name in names}
-    launch(gradients, (cut.chunks, cut.heads), u, *arguments, *cut.sizes[:-1], **options, num_warps=8)
+    how = configuration("scalar_gradients", cut.n, cut.p, u.dtype, u.device)
+    options = {name: cut.options[name] for name in ("C", "N", "BEFORE", "KIND", "PRECISION")} | {"P": how.columns}
+    launch(gradients, (cut.heads * cut.chunks,), u, *arguments, *cut.sizes, **options, **how.compile)
     return dg, db, dc, ways.du, ways.dx
 
 
@@ -68,10 +69,10 @@ def _plain(before: bool, inputs):
 SCALAR = Loops(_forward, _backward, _plain)
 
 
-@gpu_kernel("triton_scalar", covers=Scaled, cost=cost, declines=declines)
+@gpu_kernel("triton_scalar", covers=Scaled, cost=cost, declines=declines, fits=up_to(WIDEST))
 def run(A: Scaled, b: torch.Tensor, c: torch.Tensor, u: torch.Tensor, x: torch.Tensor, before: bool):
     """Signature and shapes: see registry.py."""
     if not u.shape[1]:
         return u.to(x.dtype), x
     g = A.a.log if isinstance(A.a, Log) else x.new_full((1, 1, 1, 1), math.log(A.a) if A.a else -math.inf)
-    return recur(SCALAR, before, g, b, c, u, x)
+    return recur(SCALAR, before, g, *alike(b, c, u), x)

@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 
-from .launching import launch, multiprocessors, operands, placed, power
+from .configurations import configuration
+from .launching import INTERPRETED, launch, multiprocessors, operands, placed, power
 
-CHUNK = 64
+CHUNK = 64  # steps; fewer where products of fp32 take more registers
+WIDEST = 256  # rows of a state
 MOST = 16  # segments: each folds the summaries of those before it
 LEAST = 4  # chunks of a segment
 
@@ -42,7 +44,7 @@ class Cut:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        return self.T, self.H, self.n, self.p, self.chunks, self.segments
+        return self.T, self.H, self.n, self.p, self.chunks
 
     def grid(self, ways: int = 1, matrix: bool = False) -> tuple[int, int, int]:
         """matrix: blocks of n columns too, for what a summary multiplies by."""
@@ -51,14 +53,15 @@ class Cut:
 
 
 def cut_of(u: torch.Tensor, n: int, **options: Any) -> Cut:
-    """Of a drive u [B, T, H, p] and a state of n rows; options: DECAY, PAIRS, RANK, BEFORE (see programs/walk.py)."""
+    """Of a drive u [B, T, H, p] and a state of n rows; options: READY, RANK, BEFORE (see programs/walk.py)."""
     B, T, H, p = u.shape
-    N, P = power(n), min(power(p), 64)
-    chunks = -(-T // CHUNK)
-    wanted = 2 * multiprocessors(u.device) // (B * H * -(-p // P))
+    how = configuration("low_rank_walk" if options["RANK"] else "walk", n, p, u.dtype, u.device)
+    chunk = CHUNK if INTERPRETED else {torch.bfloat16: CHUNK, torch.float16: CHUNK // 2}.get(u.dtype, CHUNK // 4)
+    chunks = -(-T // chunk)
+    wanted = multiprocessors(u.device) // (B * H * -(-p // how.columns))
     segments = max(1, min(wanted, chunks // LEAST, MOST))
-    options |= {"C": CHUNK, "N": N, "P": P, "PER": -(-chunks // segments)} | operands(u.dtype)
-    return Cut(B, T, H, n, p, chunks, options["PER"], options, {"num_warps": 4 if N * P < 64 * 64 else 8})
+    options |= {"C": chunk, "N": power(n), "P": how.columns} | operands(u.dtype)
+    return Cut(B, T, H, n, p, chunks, -(-chunks // segments), options, how.compile)
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Signals:
     pairs: torch.Tensor | None = None
 
     def placed(self, cut: Cut) -> tuple[tuple, tuple, tuple]:
-        of_g = 1 if cut.options["DECAY"] == "scalar" else cut.n
+        of_g = cut.n if cut.options["READY"] else 1
         sizes = cut.B, cut.T, cut.H
         return placed(self.rows, *sizes, cut.n), placed(self.columns, *sizes, cut.n), placed(self.g, *sizes, of_g)
 
@@ -88,8 +91,7 @@ def _room(cut: Cut, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """For the summaries of segments: what each leaves, and what it multiplies by."""
     if cut.segments == 1:
         return x, x
-    of = {"scalar": (1,), "channels": (cut.n,)}.get(cut.options["DECAY"], ())
-    of = (cut.n, cut.n) if cut.options["RANK"] else of
+    of = (cut.n, cut.n) if cut.options["RANK"] else (cut.n,) if cut.options["READY"] else (1,)
     return x.new_empty(cut.segments, *x.shape), x.new_empty(cut.segments, cut.heads, *of)
 
 
@@ -101,7 +103,21 @@ def forward(cut: Cut, signals: Signals, u: torch.Tensor, x: torch.Tensor) -> tup
     last, (ends, products) = torch.empty_like(x), _room(cut, x)
     rows, columns, g = signals.placed(cut)
     drive = placed(u, cut.B, cut.T, cut.H)
-    arguments = (*rows, *columns, *drive, *g, *signals.made, x, ends, products, y, last, *cut.sizes)
+    arguments = (
+        *rows,
+        *columns,
+        *drive,
+        *g,
+        *signals.made,
+        x,
+        ends,
+        products,
+        y,
+        last,
+        *cut.sizes,
+        cut.per,
+        cut.segments,
+    )
     split = cut.segments > 1
     if split:
         matrix = cut.options["RANK"]
@@ -113,10 +129,13 @@ def forward(cut: Cut, signals: Signals, u: torch.Tensor, x: torch.Tensor) -> tup
 @dataclass(frozen=True)
 class Ways:
     """What both ways leave: the state before every chunk and the gradient of that after it [B, H, chunks, n, p], in
-    the dtype of the products; the gradients of u and of the first state."""
+    the dtype of the products, and with RANK what W and V read of them [B, T, H, p]; the gradients of u and of the first
+    state."""
 
     states: torch.Tensor
     dstates: torch.Tensor
+    erased: torch.Tensor
+    derased: torch.Tensor
     du: torch.Tensor
     dx: torch.Tensor
 
@@ -130,13 +149,14 @@ def both_ways(cut: Cut, signals: Signals, u, x, dy, dlast) -> Ways:
     shape = (cut.B, cut.H, cut.chunks, cut.n, cut.p)
     states, dstates = (torch.empty(shape, dtype=kept, device=u.device) for _ in range(2))
     du, dx = torch.empty_like(u, memory_format=torch.contiguous_format), torch.empty_like(x)
+    erased, derased = (torch.empty_like(du, dtype=kept) if cut.options["RANK"] else du for _ in range(2))
     rows, columns, g = signals.placed(cut)
     drive, of_y = placed(u, cut.B, cut.T, cut.H), placed(dy, cut.B, cut.T, cut.H)
-    rooms = x, *_room(cut, x), dlast, *_room(cut, x), dx, du, states, dstates
-    arguments = (*rows, *columns, *drive, *of_y, *g, *signals.made, *rooms, *cut.sizes)
+    rooms = x, *_room(cut, x), dlast, *_room(cut, x), dx, du, states, dstates, erased, derased
+    arguments = (*rows, *columns, *drive, *of_y, *g, *signals.made, *rooms, *cut.sizes, cut.per, cut.segments)
     split = cut.segments > 1
     if split:
         grid = cut.grid(2, cut.options["RANK"])
         launch(program, grid, x, *arguments, SUMMARY=True, REST=False, **cut.options, **cut.compile)
     launch(program, cut.grid(2), x, *arguments, SUMMARY=False, REST=split, **cut.options, **cut.compile)
-    return Ways(states, dstates, du, dx)
+    return Ways(states, dstates, erased, derased, du, dx)

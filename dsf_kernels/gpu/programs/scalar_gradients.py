@@ -26,9 +26,9 @@ def gradients(
     C: tl.constexpr, N: tl.constexpr, P: tl.constexpr, BEFORE: tl.constexpr,
     KIND: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Grid: chunks, B H. drows, dcolumns [B, T, H, n], dg [B, T, H, 1]; states, dstates [B, H, chunks, n, p]."""
-    chunk, head = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    batch, h, t0 = head // H, head % H, tl.program_id(0).to(tl.int64) * C
+    """Grid: B H chunks. drows, dcolumns [B, T, H, n], dg [B, T, H, 1]; states, dstates [B, H, chunks, n, p]."""
+    head, chunk = tl.program_id(0).to(tl.int64) // chunks, tl.program_id(0) % chunks
+    batch, h, t0 = head // H, head % H, tl.full([], C, tl.int64) * chunk
     i, d = tl.arange(0, C), tl.arange(0, N)
     limit = min(T - chunk * C, C)
     at_u, at_y = drive + batch * u_b + h * u_h + t0 * u_t, dy + batch * dy_b + h * dy_h + t0 * dy_t

@@ -22,21 +22,21 @@ def through(
     columns, k_b, k_t, k_h,
     drive, u_b, u_t, u_h,
     g, g_b, g_t, g_h,
-    W, V, whole, pairs, start, ends, products, y, last, states,
-    T, H, n, p, chunks, segments,
-    C: tl.constexpr, N: tl.constexpr, P: tl.constexpr, PER: tl.constexpr,
-    DECAY: tl.constexpr, PAIRS: tl.constexpr, RANK: tl.constexpr, BEFORE: tl.constexpr, REVERSE: tl.constexpr,
+    W, V, whole, pairs, start, ends, products, y, last, states, erased,
+    T, H, n, p, chunks, per, segments,
+    C: tl.constexpr, N: tl.constexpr, P: tl.constexpr,
+    READY: tl.constexpr, RANK: tl.constexpr, BEFORE: tl.constexpr, REVERSE: tl.constexpr,
     SUMMARY: tl.constexpr, REST: tl.constexpr, READ: tl.constexpr, KEEP: tl.constexpr,
     KIND: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """P columns of one head's state through one segment of PER chunks.
+    """P columns of one head's state through one segment of `per` chunks.
 
-    DECAY: "scalar" g [B, T, H, 1]; "channels" g [B, T, H, n]; "ready": rows and columns are decayed already, D is in
-    `whole` [B, H, chunks, n]. PAIRS: P is in `pairs` [B, H, chunks, C, C], else made here. RANK: there are W and V
-    [B, H, chunks, C, n]. SUMMARY: from zero; what is left to `ends` [segments, B, H, n, p], D (RANK: the matrix by
-    which the state is multiplied, in blocks of columns after those of p) to `products`. REST: from what the segments
-    before leave. READ: y [B, T, H, p] is wanted. KEEP: the state before each chunk, to `states` [B, H, chunks, n, p].
-    start, last [B, H, n, p].
+    READY: rows and columns are decayed already, D is in `whole` [B, H, chunks, n], P in `pairs` [B, H, chunks, C, C];
+    else all is made here, of scalar decays g [B, T, H, 1]. RANK: there are W and V [B, H, chunks, C, n]. SUMMARY: from
+    zero; what is left to `ends` [segments, B, H, n, p], D (RANK: the matrix by which the state is multiplied, in blocks
+    of columns after those of p) to `products`. REST: from what the segments before leave. READ: y [B, T, H, p] is
+    wanted. KEEP: the state before each chunk, to `states` [B, H, chunks, n, p], and with RANK what W reads of it, to
+    `erased` [B, T, H, p]. start, last [B, H, n, p].
     """
     batch, h = head // H, head % H
     i, d, j = tl.arange(0, C), tl.arange(0, N), block * P + tl.arange(0, P)
@@ -57,15 +57,12 @@ def through(
             if RANK:
                 M = square(products + at * n * n, d, n, d, n)
                 S = tl.dot(M, S, input_precision="tf32x3") + left
-            elif DECAY == "channels":
+            elif READY:
                 S = tl.load(products + at * n + d, mask=d < n, other=0.0)[:, None] * S + left
             else:
                 S = tl.load(products + at) * S + left
-    if DECAY == "channels":
-        total = tl.zeros([N], tl.float32)
-    else:
-        total = 0.0
-    for step in range(segment * PER, min((segment + 1) * PER, chunks)):
+    total = tl.full([N], 1.0, tl.float32)  # by which a state is multiplied
+    for step in range(segment * per, min((segment + 1) * per, chunks)):
         chunk = step
         if REVERSE:
             chunk = chunks - 1 - step
@@ -80,51 +77,43 @@ def through(
         at_g = g + batch * g_b + h * g_h + t0 * g_t
         if READ:
             r = down(rows + batch * r_b + h * r_h + t0 * r_t, i, r_t, d, limit, n)
-            if not PAIRS:
-                M = tl.dot(r.to(KIND), k.to(KIND), input_precision=PRECISION)
-                M *= between(log2(column(at_g, i - BEFORE, g_t, limit)), i, BEFORE, REVERSE)
-        if DECAY == "ready":
-            D = tl.load(whole + place * n + d, mask=d < n, other=0.0)[:, None]
-        elif DECAY == "channels":
-            sums = tl.sum(log2(down(at_g, i, g_t, d, limit, n)), 0)
-            total += sums
-            D = tl.exp2(sums)[:, None]
-            if REVERSE:
-                k = k * tl.exp2(tl.cumsum(log2(across(at_g, i - BEFORE, g_t, d, limit, n)), 1))
-                if READ:
-                    r = r * tl.exp2(tl.cumsum(log2(down(at_g, i + 1, g_t, d, limit, n)), 0, reverse=True))
-            else:
-                k = k * tl.exp2(tl.cumsum(log2(across(at_g, i + 1, g_t, d, limit, n)), 1, reverse=True))
-                if READ:
-                    r = r * tl.exp2(tl.cumsum(log2(down(at_g, i - BEFORE, g_t, d, limit, n)), 0))
-        else:
-            sums = tl.sum(log2(column(at_g, i, g_t, limit)), 0)
-            total += sums
-            D = tl.exp2(sums)
-            until = tl.exp2(tl.cumsum(log2(column(at_g, i - BEFORE, g_t, limit)), 0))
-            after = tl.exp2(tl.cumsum(log2(column(at_g, i + 1, g_t, limit)), 0, reverse=True))
-            if REVERSE:
-                until, after = after, until
-        if READ:
-            if PAIRS:
+            if READY:
                 if REVERSE:
                     M = tl.load(pairs + place * C * C + i[None, :] * C + i[:, None])
                 else:
                     M = tl.load(pairs + place * C * C + i[:, None] * C + i[None, :])
+            else:
+                M = tl.dot(r.to(KIND), k.to(KIND), input_precision=PRECISION)
+                M *= between(log2(column(at_g, i - BEFORE, g_t, limit)), i, BEFORE, REVERSE)
+        if READY:
+            D = tl.load(whole + place * n + d, mask=d < n, other=0.0)
+        else:
+            D = tl.full([N], 1.0, tl.float32) * tl.exp2(tl.sum(log2(column(at_g, i, g_t, limit)), 0))
+            until = tl.exp2(tl.cumsum(log2(column(at_g, i - BEFORE, g_t, limit)), 0))
+            after = tl.exp2(tl.cumsum(log2(column(at_g, i + 1, g_t, limit)), 0, reverse=True))
+            if REVERSE:
+                until, after = after, until
+        if SUMMARY:
+            total *= D
+        if READ:
             found = tl.dot(r.to(KIND), S.to(KIND), input_precision=PRECISION)
-            if DECAY == "scalar":
+            if not READY:
                 found *= until[:, None]
             found += tl.dot(M.to(KIND), u, input_precision=PRECISION)
             to = ((batch * T + t0) * H + h) * p + i[:, None] * (H * p) + j[None, :]
             tl.store(y + to, found.to(y.dtype.element_ty), mask=(i < limit)[:, None] & (j < p)[None, :])
-        if DECAY == "scalar":  # scales what is smaller, so that rows and columns are factors as they lie
+        if not READY:  # scales what is smaller, so that rows and columns are factors as they lie
             u = (u * after[:, None]).to(KIND)
-        now = D * S + tl.dot(k.to(KIND), u, input_precision=PRECISION)
+        now = D[:, None] * S + tl.dot(k.to(KIND), u, input_precision=PRECISION)
         if RANK:
             w = down(W + place * C * n, i, n, d, C, n)
             v = across(V + place * C * n, i, n, d, C, n)
-            erased = tl.dot(w.to(KIND), S.to(KIND), input_precision=PRECISION)
-            now -= tl.dot(v.to(KIND), erased.to(KIND), input_precision=PRECISION)
+            from_state = tl.dot(w.to(KIND), S.to(KIND), input_precision=PRECISION)
+            now -= tl.dot(v.to(KIND), from_state.to(KIND), input_precision=PRECISION)
+            if KEEP:
+                to = ((batch * T + t0) * H + h) * p + i[:, None] * (H * p) + j[None, :]
+                inside = (i < limit)[:, None] & (j < p)[None, :]
+                tl.store(erased + to, from_state.to(erased.dtype.element_ty), mask=inside)
         S = now
     inside = (d < n)[:, None] & (j < width)[None, :]
     if SUMMARY:
@@ -135,10 +124,10 @@ def through(
                 inside = (d < n)[:, None] & (j < n)[None, :]
                 tl.store(products + at * n * n + d[:, None] * n + j[None, :], S, mask=inside)
         elif block == 0:
-            if DECAY == "channels":
-                tl.store(products + at * n + d, tl.exp2(total), mask=d < n)
+            if READY:
+                tl.store(products + at * n + d, total, mask=d < n)
             else:
-                tl.store(products + at, tl.exp2(total))
+                tl.store(products + at, tl.max(total, 0))
     elif segment == segments - 1:
         tl.store(last + head * n * p + d[:, None] * p + j[None, :], S, mask=inside)
 
@@ -150,18 +139,18 @@ def walk(
     drive, u_b, u_t, u_h,
     g, g_b, g_t, g_h,
     W, V, whole, pairs, start, ends, products, y, last,
-    T, H, n, p, chunks, segments,
-    C: tl.constexpr, N: tl.constexpr, P: tl.constexpr, PER: tl.constexpr,
-    DECAY: tl.constexpr, PAIRS: tl.constexpr, RANK: tl.constexpr, BEFORE: tl.constexpr,
+    T, H, n, p, chunks, per, segments,
+    C: tl.constexpr, N: tl.constexpr, P: tl.constexpr,
+    READY: tl.constexpr, RANK: tl.constexpr, BEFORE: tl.constexpr,
     SUMMARY: tl.constexpr, REST: tl.constexpr, KIND: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Forward in time. Grid: B H, blocks of p (and of n, where a summary with RANK is wanted), segments."""
     through(
         tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2), tl.num_programs(0),
         rows, r_b, r_t, r_h, columns, k_b, k_t, k_h, drive, u_b, u_t, u_h, g, g_b, g_t, g_h,
-        W, V, whole, pairs, start, ends, products, y, last, y,
-        T, H, n, p, chunks, segments,
-        C, N, P, PER, DECAY, PAIRS, RANK, BEFORE, False, SUMMARY, REST, not SUMMARY, False, KIND, PRECISION,
+        W, V, whole, pairs, start, ends, products, y, last, y, y,
+        T, H, n, p, chunks, per, segments,
+        C, N, P, READY, RANK, BEFORE, False, SUMMARY, REST, not SUMMARY, False, KIND, PRECISION,
     )  # fmt: skip
 
 
@@ -172,10 +161,10 @@ def both_ways(
     drive, u_b, u_t, u_h,
     dy, dy_b, dy_t, dy_h,
     g, g_b, g_t, g_h,
-    W, V, whole, pairs, start, ends, products, dlast, dends, dproducts, dstart, du, states, dstates,
-    T, H, n, p, chunks, segments,
-    C: tl.constexpr, N: tl.constexpr, P: tl.constexpr, PER: tl.constexpr,
-    DECAY: tl.constexpr, PAIRS: tl.constexpr, RANK: tl.constexpr, BEFORE: tl.constexpr,
+    W, V, whole, pairs, start, ends, products, dlast, dends, dproducts, dstart, du, states, dstates, erased, derased,
+    T, H, n, p, chunks, per, segments,
+    C: tl.constexpr, N: tl.constexpr, P: tl.constexpr,
+    READY: tl.constexpr, RANK: tl.constexpr, BEFORE: tl.constexpr,
     SUMMARY: tl.constexpr, REST: tl.constexpr, KIND: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Side by side, forward in time the states before every chunk, and backward the gradient of the state after it,
@@ -186,15 +175,15 @@ def both_ways(
         through(
             tl.program_id(0).to(tl.int64), tl.program_id(1), segment, tl.num_programs(0),
             rows, r_b, r_t, r_h, columns, k_b, k_t, k_h, drive, u_b, u_t, u_h, g, g_b, g_t, g_h,
-            W, V, whole, pairs, start, ends, products, du, du, states,
-            T, H, n, p, chunks, segments + 1,
-            C, N, P, PER, DECAY, PAIRS, RANK, BEFORE, False, SUMMARY, REST, False, not SUMMARY, KIND, PRECISION,
+            W, V, whole, pairs, start, ends, products, du, du, states, erased,
+            T, H, n, p, chunks, per, segments + 1,
+            C, N, P, READY, RANK, BEFORE, False, SUMMARY, REST, False, not SUMMARY, KIND, PRECISION,
         )  # fmt: skip
     else:
         through(
             tl.program_id(0).to(tl.int64), tl.program_id(1), segment - segments, tl.num_programs(0),
             columns, k_b, k_t, k_h, rows, r_b, r_t, r_h, dy, dy_b, dy_t, dy_h, g, g_b, g_t, g_h,
-            V, W, whole, pairs, dlast, dends, dproducts, du, dstart, dstates,
-            T, H, n, p, chunks, segments,
-            C, N, P, PER, DECAY, PAIRS, RANK, BEFORE, True, SUMMARY, REST, not SUMMARY, not SUMMARY, KIND, PRECISION,
+            V, W, whole, pairs, dlast, dends, dproducts, du, dstart, dstates, derased,
+            T, H, n, p, chunks, per, segments,
+            C, N, P, READY, RANK, BEFORE, True, SUMMARY, REST, not SUMMARY, not SUMMARY, KIND, PRECISION,
         )  # fmt: skip

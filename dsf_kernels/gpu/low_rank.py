@@ -1,0 +1,159 @@
+"""A decay minus a rank-one matrix (delta rules) in chunks of up to 64: two launches forward, three backward, and one
+more where time is cut in segments (see walking.py).
+
+    S <- (e^{g_t} - beta_t u_t v_t^T) S + b_t w_t^T      y_t = c_t^T S      (before: y_t = c_t^T of the S that was)
+
+What needs no state (a triangular inverse, and what it turns rows and columns into) is made of all chunks at once; the
+walk through chunks then has products of matrices alone. Kept for backward: the inputs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from dsf.operators import DiagonalPlusLowRank, Scaled
+from dsf.values import Log, is_number, value
+
+from ..costs import Cost
+from ..eager.chunked_scalar import declines as declines_scalar
+from ..recurrences import Loops, recur
+from ..sizes import Sizes
+from .configurations import Configuration, configuration
+from .launching import alike, gpu_kernel, launch, placed, power, products, up_to
+from .walking import CHUNK, Cut, Signals, both_ways, cut_of
+from .walking import forward as walk_forward
+
+WIDEST = 128  # rows of a state: the matrix of a segment is as wide
+
+
+def cost(z: Sizes) -> Cost:
+    """Each signal once, and what is made of it written and read; products of C x C and of the state per chunk."""
+    blocks = -(-z.p // 64)
+    flops = 2 * z.rows * z.steps * (CHUNK * (7 * z.n + z.p + 3 * CHUNK) + 4 * z.n * z.p)
+    moved = z.rows * z.steps * (4 * z.n + (4 * z.n + CHUNK) * (1 + blocks) + 2 * z.p) * z.itemsize
+    return Cost(products(flops, z.itemsize), moved, 2)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run is cut into, what the walk reads, and of every chunk T, X and P_cu (see programs/low_rank_prepare)."""
+
+    cut: Cut
+    signals: Signals
+    turned: torch.Tensor
+    known: torch.Tensor
+    reached: torch.Tensor
+
+
+def _channels(g: torch.Tensor) -> bool:
+    return g.shape[-1] > 1
+
+
+def _configuration(program: str, cut: Cut, g: torch.Tensor, w: torch.Tensor) -> Configuration:
+    """columns: of the signals (prepare) or of the state (gradients) that a program takes at a time."""
+    half, channels = w.dtype == torch.bfloat16, _channels(g)
+    if program == "prepare":
+        otherwise = Configuration(64 if half and not channels else 32, (8 if channels else 4) if half else 2, 1)
+    else:
+        otherwise = Configuration(32 if half else 16, 8 if half else 4, 1)
+    name = f"low_rank_{program}{'_by_channel' if channels else ''}"
+    return configuration(name, cut.n, cut.p, w.dtype, w.device, otherwise)
+
+
+def _options(cut: Cut, before: bool, g: torch.Tensor) -> dict:
+    chosen = {name: cut.options[name] for name in ("C", "KIND", "PRECISION")}
+    return chosen | {"BEFORE": int(before), "CHANNELS": _channels(g)}
+
+
+def _leaves(cut: Cut, inputs, *more: torch.Tensor) -> list:
+    """c, v, b, u, what there is more, beta and the decay, each with its strides."""
+    g, beta, b, c, u, v = inputs[:6]
+    sizes = cut.B, cut.T, cut.H
+    found = [*(placed(a, *sizes, cut.n) for a in (c, v, b, u)), *(placed(a, *sizes) for a in (*more, beta))]
+    return [a for leaf in (*found, placed(g, *sizes, g.shape[-1])) for a in leaf]
+
+
+def _prepared(before: bool, keep: bool, inputs) -> Prepared:
+    from .programs.low_rank_prepare import prepare
+
+    g, w, x = inputs[0], *inputs[-2:]
+    cut = cut_of(w, x.shape[2], READY=True, RANK=True, BEFORE=0)
+    half = w.dtype == torch.bfloat16
+    kept = torch.bfloat16 if half else torch.float32
+    shape, C = (cut.B, cut.H, cut.chunks), cut.options["C"]
+    rows, columns, W, U = (w.new_empty(cut.B, cut.H, cut.chunks * C, cut.n, dtype=kept) for _ in range(4))
+    pairs = w.new_empty(*shape, C, C, dtype=kept)
+    turned, known, reached = (torch.empty_like(pairs) if keep else pairs for _ in range(3))
+    whole = x.new_empty(*shape, cut.n, dtype=torch.float32)
+    made = rows, columns, W, U, pairs, whole, turned, known, reached
+    arguments = *_leaves(cut, inputs), *made, cut.T, cut.H, cut.n, cut.chunks
+    how = _configuration("prepare", cut, g, w)
+    how = {"N": min(how.columns, cut.options["N"])} | how.compile
+    launch(prepare, (cut.heads * cut.chunks,), w, *arguments, KEEP=keep, **_options(cut, before, g), **how)
+    rows, columns = (a[:, :, : cut.T].transpose(1, 2) for a in (rows, columns))
+    return Prepared(cut, Signals(rows, columns, rows, W, U, whole, pairs), turned, known, reached)
+
+
+def _forward(before: bool, keep: bool, inputs):
+    made = _prepared(before, False, inputs)
+    return walk_forward(made.cut, made.signals, *inputs[-2:]), None
+
+
+def _backward(before: bool, kept, inputs, outputs, dy, dx):
+    from .programs.low_rank_gradients import gradients
+
+    g, beta, b, c, u, v, w, x = inputs
+    made = _prepared(before, True, inputs)
+    cut, shape = made.cut, (made.cut.B, made.cut.T, made.cut.H)
+    ways = both_ways(cut, made.signals, w, x, dy, dx)
+    half = w.dtype == torch.bfloat16
+    N = min(cut.options["N"], 32 if _channels(g) else 128 if half else 64)
+    blocks = -(-cut.n // N)
+    dc, dv, db, du = found = [a.new_empty(*shape, cut.n) for a in (c, v, b, u)]
+    dbeta = x.new_empty(blocks, *shape, 1)
+    dg = x.new_empty(4, *shape, cut.n) if _channels(g) else x.new_empty(4 * blocks, *shape, 1)
+    read = made.turned, made.known, made.reached, ways.states, ways.dstates, ways.erased, ways.derased
+    arguments = *_leaves(cut, inputs, w, dy), *read, *found, dbeta, dg, cut.T, cut.H, cut.n, cut.p, cut.chunks
+    how = _configuration("gradients", cut, g, w)
+    how = {"N": N, "P": min(how.columns, power(cut.p))} | how.compile
+    grid = 4 * cut.heads * cut.chunks, blocks
+    launch(gradients, grid, w, *arguments, **_options(cut, before, g), **how)
+    return dg.sum(0).to(g.dtype), dbeta.sum(0).to(beta.dtype), db, dc, du, dv, ways.du, ways.dx
+
+
+def _plain(before: bool, inputs):
+    *signals, w, x = inputs
+    steps, outputs = (a.expand(-1, w.shape[1], -1, -1).unbind(1) for a in (*signals, w)), []
+    for g, beta, b, c, u, v, w_t in zip(*steps, strict=True):
+        z = (v[..., None] * x).sum(-2, keepdim=True)
+        now = g.float().exp()[..., None] * x - (beta * u)[..., None] * z + b[..., None] * w_t[..., None, :]
+        outputs.append((c[..., None] * (x if before else now)).sum(-2).to(w_t.dtype))
+        x = now
+    return torch.stack(outputs, 1), x
+
+
+LOW_RANK = Loops(_forward, _backward, _plain)
+
+
+def declines(A: DiagonalPlusLowRank) -> str | None:
+    """Why this matrix does not suit, or None."""
+    return declines_scalar(Scaled(A.d))
+
+
+@gpu_kernel("triton_low_rank", covers=DiagonalPlusLowRank, cost=cost, declines=declines, fits=up_to(WIDEST))
+def run(A: DiagonalPlusLowRank, b: torch.Tensor, c: torch.Tensor, u: torch.Tensor, x: torch.Tensor, before: bool):
+    """Signature and shapes: see registry.py."""
+    if not u.shape[1]:
+        return u.to(x.dtype), x
+
+    def leaf(a) -> torch.Tensor:
+        return u.new_full((1, 1, 1, 1), a) if is_number(a) else value(a)
+
+    scale, along = leaf(A.b), leaf(A.u)
+    if scale.shape[-1] > 1:
+        scale, along = leaf(1), scale * along
+    g = A.d.log if isinstance(A.d, Log) else x.new_full((1, 1, 1, 1), math.log(A.d) if A.d else -math.inf)
+    return recur(LOW_RANK, before, g, *alike(scale, b, c, along, leaf(A.v), u), x)
