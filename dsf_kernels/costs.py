@@ -49,6 +49,7 @@ NOMINAL = {
 
 
 LIFTS = 4  # passes over a matrix that is made of another structure
+MADE = 4  # passes over operators that a body makes
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,13 @@ def lift_cost(system: System, structure: type[Operator], sizes: Sizes) -> Cost:
     z, constant = sizes, not isinstance(system, Deferred) and all(leaf.shape[1] == 1 for leaf in leaves(system.A))
     entries = z.rows * (1 if constant else z.steps) * z.n * z.n
     return Cost(2 * multiplications(A, z.n) * entries / z.n, LIFTS * entries * z.itemsize)
+
+
+def operators_cost(system: System | Feedback, sizes: Sizes) -> Cost:
+    """Of a system that is not computed yet: its operators made of the signals, in a few passes, and read."""
+    if not isinstance(system, Deferred) or torch._C._are_functorch_transforms_active():  # they see no storage
+        return Cost(0, 0)
+    return Cost(0, MADE * system.numbers * sizes.length * sizes.itemsize)
 
 
 def pairs(system: System, sizes: Sizes) -> float:

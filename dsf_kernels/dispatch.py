@@ -19,7 +19,7 @@ from dsf.validation import check_drive, check_state
 
 from .blocks import run_in_blocks, suits
 from .columns import run_columns
-from .costs import Cost, floor, lift_cost
+from .costs import Cost, floor, lift_cost, operators_cost
 from .explanation import Explanation
 from .packed import run_packed
 from .reach import transition, why_not, working_dtype
@@ -72,7 +72,7 @@ def simulate(
         return scan(system, u, state)
     chosen = _named(backend, system, u) if backend != "auto" else _remembered(system, u)
     run = _runner(chosen)
-    if isinstance(system, Deferred):
+    if isinstance(system, Deferred) and not chosen.streams:
         if chosen.form != "system" and suits(system, u, state):
             return run_in_blocks(run, system, u, state)
         system = system.evaluated
@@ -122,7 +122,7 @@ def _choice(system: System | Feedback, u: torch.Tensor | None) -> tuple[Kernel, 
     reasons = {k: _reason(k, system, dtype, sizes) for k in kernels().values()}
     in_blocks = [k for k, why in reasons.items() if why is None and k.form != "system"]
     if isinstance(system, Deferred) and u is not None and suits(system, u, None) and in_blocks:
-        reasons |= {k: WHOLE for k, why in reasons.items() if why is None and k not in in_blocks}
+        reasons |= {k: WHOLE for k, why in reasons.items() if why is None and k not in in_blocks and not k.streams}
     times = {k: _cost(k, system, sizes).milliseconds(sizes.device) for k, why in reasons.items() if why is None}
     chosen = min(times, key=lambda k: times[k])
     dearer = {k: f"it costs more: {ms:.3g} ms (predicted, nominal)" for k, ms in times.items()}
@@ -162,10 +162,11 @@ def _named(name: str, system: System | Feedback, u: torch.Tensor) -> Kernel:
 
 
 def _cost(kernel: Kernel, system: System | Feedback, sizes: Sizes) -> Cost:
+    late = Cost(0, 0) if kernel.streams else operators_cost(system, sizes)
     if kernel.covers is None:
-        return kernel.cost(system, sizes)
+        return kernel.cost(system, sizes) + late
     assert isinstance(system, System)
-    return kernel.cost(sizes) + lift_cost(system, kernel.covers, sizes)
+    return kernel.cost(sizes) + lift_cost(system, kernel.covers, sizes) + late
 
 
 def _route(kernel: Kernel, system: System | Feedback) -> tuple[str, ...]:

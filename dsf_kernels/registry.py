@@ -46,6 +46,7 @@ class Kernel:
     dtypes: tuple[torch.dtype, ...] | None
     devices: tuple[str, ...] | None
     needs: tuple[str, str] | None
+    streams: bool = False
 
     def unsupported(self, dtype: torch.dtype, device: str) -> str | None:
         """Why it cannot run on this dtype or device, or None."""
@@ -72,11 +73,12 @@ def kernel(
     dtypes: tuple[torch.dtype, ...] | None = None,
     devices: tuple[str, ...] | None = None,
     needs: tuple[str, str] | None = None,
+    streams: bool = False,
 ) -> Callable[[Callable], Callable]:
     """Registers a function of one of the signatures above; dtypes or devices None: all of them."""
 
     def register(run: Callable) -> Callable:
-        _REGISTRY[name] = Kernel(name, form, covers, run, cost, declines, fits, dtypes, devices, needs)
+        _REGISTRY[name] = Kernel(name, form, covers, run, cost, declines, fits, dtypes, devices, needs, streams)
         return run
 
     return register

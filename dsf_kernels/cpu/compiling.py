@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tempfile
 import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from . import lanes, lowering
@@ -45,6 +46,27 @@ def _compiled(function: FunctionType) -> Callable:
         return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     finally:
         settings.CACHE_DIR = given
+
+
+@cache
+def compiled_text(source: str, name: str) -> Callable:
+    """A function of a module that is written here, for numba; the module's text lies beside what is compiled."""
+    key = hashlib.sha256(source.encode()).hexdigest()[:16]
+    module = ModuleType(f"{__package__}.text_{key}")
+    folder = cache_folder()
+    path = "<text>" if folder is None else _written(folder / f"text_{key}.py", source)
+    exec(compile(source, str(path), "exec"), vars(module))
+    sys.modules[module.__name__] = module  # numba asks for it by name when it loads what it has compiled
+    return compiled(vars(module)[name])
+
+
+def _written(path: Path, text: str) -> Path:
+    """A file of that text, there at once or not at all: processes may write it side by side."""
+    if not path.exists():
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
+            file.write(text)
+        os.replace(file.name, path)
+    return path
 
 
 def _helpers(function: FunctionType) -> list[FunctionType]:

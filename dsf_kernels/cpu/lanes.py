@@ -2,7 +2,7 @@
 
 LLVM vectorises a plain loop over several arrays only behind checks that they do not overlap; on rows of 64 entries the
 checks cost more than the work. Here a row of S is one value: 256 bytes where registers have 64, split by the compiler.
-Rows take + and *, and x * y + z is rounded once where the CPU can. The functions are typed and lowered for numba by
+Rows take + - * /, and x * y + z is rounded once where the CPU can. The functions are typed and lowered for numba by
 lowering.py; Python itself never runs them. Indices are not checked.
 """
 
@@ -68,6 +68,31 @@ def every_fourth(buffer: Any, at: Any, like: Any) -> Any:
 
 def exponential(row: Any) -> Any:
     """e^x to one or two units in the last place; below the smallest normal number, and at -oo, exactly 0."""
+    raise NotImplementedError
+
+
+def exponential_less_one(row: Any) -> Any:
+    """e^x - 1, to a few units in the last place where x is small too."""
+    raise NotImplementedError
+
+
+def logarithm(row: Any) -> Any:
+    """log x to one or two units in the last place; -oo at 0, NaN below."""
+    raise NotImplementedError
+
+
+def root(row: Any) -> Any:
+    """The square root."""
+    raise NotImplementedError
+
+
+def less(x: Any, y: Any) -> Any:
+    """1 in the lanes where x < y, else 0."""
+    raise NotImplementedError
+
+
+def choose(mask: Any, x: Any, y: Any) -> Any:
+    """x in the lanes where mask is not 0, else y."""
     raise NotImplementedError
 
 

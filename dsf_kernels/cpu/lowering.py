@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from functools import cache
 from typing import Any
 
 from . import lanes
-
-_LN2 = {32: (0.693359375, -2.12194440e-4), 64: (6.93147180369123816490e-01, 1.90821492927058770002e-10)}
-_RANGE = {32: (-87.3, 88.7, 7), 64: (-708.0, 709.7, 13)}  # below: 0; above: oo; degree of the polynomial
-CONTRACT = ("contract",)  # a product and a sum may become one instruction; nothing else may change
+from .lowering_functions import (
+    CONTRACT,
+    added,
+    constant,
+    exponential,
+    exponential_less_one,
+    logarithm,
+    multiplied,
+    root,
+)
 
 
 @cache
@@ -62,13 +67,27 @@ def install() -> None:
     lower_builtin(lanes.every_fourth, memory, at, Lanes)(_every_fourth)
     typed(lanes.store, lambda buffer, at, row: types.void)
     lower_builtin(lanes.store, memory, at, Lanes)(_store)
-    for function, lower in ((operator.add, _add), (operator.mul, _multiply)):
+    arithmetic = (
+        (operator.add, _add),
+        (operator.mul, _multiply),
+        (operator.sub, _subtract),
+        (operator.truediv, _divide),
+    )
+    for function, lower in (*arithmetic, (lanes.less, _less)):
         typed(function, lambda x, y: x if isinstance(x, Lanes) and x == y else None)
         lower_builtin(function, Lanes, Lanes)(lower)
-    typed(lanes.exponential, lambda row: row)
-    lower_builtin(lanes.exponential, Lanes)(_exponential)
-    typed(lanes.reciprocal, lambda row: row)
-    lower_builtin(lanes.reciprocal, Lanes)(_reciprocal)
+    for function, lower in (
+        (operator.neg, _negate),
+        (lanes.exponential, exponential),
+        (lanes.exponential_less_one, exponential_less_one),
+        (lanes.logarithm, logarithm),
+        (lanes.root, root),
+        (lanes.reciprocal, _reciprocal),
+    ):
+        typed(function, lambda row: row if isinstance(row, Lanes) else None)
+        lower_builtin(function, Lanes)(lower)
+    typed(lanes.choose, lambda mask, x, y: x)
+    lower_builtin(lanes.choose, Lanes, Lanes, Lanes)(_choose)
     typed(lanes.fold, lambda x, y: Lanes(x.dtype, min(x.width, 8 * lanes.NARROW // x.dtype.bitwidth)))
     lower_builtin(lanes.fold, Lanes, Lanes)(_fold)
     typed(lanes.total, lambda row: row.dtype)
@@ -141,50 +160,34 @@ def _mask(indices: Any) -> Any:
 
 
 # --------------------------------------------------------------------------------------------------------- arithmetic
-def _added(builder, x, y):
-    return builder.fadd(x, y, flags=CONTRACT)
-
-
-def _multiplied(builder, x, y):
-    return builder.fmul(x, y, flags=CONTRACT)
-
-
 def _add(context, builder, sig, args):
-    return _added(builder, *args)
+    return added(builder, *args)
 
 
 def _multiply(context, builder, sig, args):
-    return _multiplied(builder, *args)
+    return multiplied(builder, *args)
 
 
-def _exponential(context, builder, sig, args):
-    """e^x = 2^k e^r with k = round(x / ln 2): adding 1.5 2^m leaves k in the low bits of the sum."""
-    from llvmlite import ir
+def _subtract(context, builder, sig, args):
+    return builder.fsub(*args, flags=CONTRACT)
 
-    (x,), bits = args, sig.return_type.dtype.bitwidth
-    mantissa, bias = (23, 127) if bits == 32 else (52, 1023)
-    lowest, highest, degree = _RANGE[bits]
-    whole = ir.VectorType(ir.IntType(bits), x.type.count)
 
-    def constant(value, kind=x.type):
-        return ir.Constant(kind, [value] * kind.count)
+def _divide(context, builder, sig, args):
+    return builder.fdiv(*args)
 
-    def scaled(z, x, y):
-        return _added(builder, z, _multiplied(builder, x, y))
 
-    magic = constant(1.5 * 2.0**mantissa)
-    found = scaled(magic, x, constant(1 / math.log(2)))
-    k, r = builder.fsub(found, magic), x
-    for part in _LN2[bits]:
-        r = scaled(r, k, constant(-part))
-    polynomial = constant(1 / math.factorial(degree))
-    for i in reversed(range(degree)):
-        polynomial = scaled(constant(1 / math.factorial(i)), polynomial, r)
-    exponent = builder.add(builder.bitcast(found, whole), constant(bias, whole))
-    power = builder.bitcast(builder.shl(exponent, constant(mantissa, whole)), x.type)
-    found = builder.fmul(polynomial, power)
-    found = builder.select(builder.fcmp_ordered("<", x, constant(lowest)), constant(0.0), found)
-    return builder.select(builder.fcmp_ordered(">", x, constant(highest)), constant(math.inf), found)
+def _negate(context, builder, sig, args):
+    return builder.fneg(args[0])
+
+
+def _less(context, builder, sig, args):
+    one, zero = (constant(x, args[0].type) for x in (1.0, 0.0))
+    return builder.select(builder.fcmp_ordered("<", *args), one, zero)
+
+
+def _choose(context, builder, sig, args):
+    mask, x, y = args
+    return builder.select(builder.fcmp_unordered("!=", mask, constant(0.0, mask.type)), x, y)
 
 
 # --------------------------------------------------------------------------------------------------------------- sums
@@ -203,16 +206,16 @@ def _part(builder, x, first, count):
 def _halved(builder, x, count):
     while x.type.count > count:
         half = x.type.count // 2
-        x = _added(builder, _part(builder, x, 0, half), _part(builder, x, half, half))
+        x = added(builder, _part(builder, x, 0, half), _part(builder, x, half, half))
     return x
 
 
 def _fold(context, builder, sig, args):
     (x, y), size = args, sig.return_type.width
     parts = [[_part(builder, a, first, size) for a in (x, y)] for first in range(0, x.type.count, size)]
-    found = _multiplied(builder, *parts[0])
+    found = multiplied(builder, *parts[0])
     for a, b in parts[1:]:
-        found = _added(builder, _multiplied(builder, a, b), found)
+        found = added(builder, multiplied(builder, a, b), found)
     return found
 
 
@@ -233,7 +236,7 @@ def _totals(context, builder, sig, args):
     even, odd = (_mask([2 * i + side for i in range(row.count)]) for side in (0, 1))
     while len(rows) > 1:
         rows = [
-            _added(builder, *(builder.shuffle_vector(x, y, part) for part in (even, odd)))
+            added(builder, *(builder.shuffle_vector(x, y, part) for part in (even, odd)))
             for x, y in zip(rows[::2], rows[1::2], strict=True)
         ]
     return rows[0]
@@ -248,9 +251,9 @@ def _add_totals(context, builder, sig, args):
     )
 
     def paired(x, y):  # in every four lanes: two sums of x, two of y
-        return _added(builder, builder.shuffle_vector(x, y, evens), builder.shuffle_vector(x, y, odds))
+        return added(builder, builder.shuffle_vector(x, y, evens), builder.shuffle_vector(x, y, odds))
 
     found = _halved(builder, paired(paired(*rows[:2]), paired(*rows[2:])), 4)
     sums, align = _place(builder, buffer, at, found.type), _size(sig.args[0])
-    builder.store(_added(builder, builder.load(sums, align=align), found), sums, align=align)
+    builder.store(added(builder, builder.load(sums, align=align), found), sums, align=align)
     return context.get_dummy_value()

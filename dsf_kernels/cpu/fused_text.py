@@ -1,0 +1,196 @@
+"""Loops over a graph's steps as text for numba: the recurrence of ../fusion.py in rows of lanes.
+
+Lanes are heads that lie side by side where a step's signals are numbers of a head, or vectors that heads share; else
+they are rows of the state. A state, and what else has an entry per head and row, lies in blocks: of as many heads as a
+row has lanes, entry after entry; or head after head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from ..expressions import Value
+
+_CALLS = {
+    "exp": "exponential({})",
+    "expm1": "exponential_less_one({})",
+    "log": "logarithm({})",
+    "sqrt": "root({})",
+    "less": "less({}, {})",
+    "where": "choose({}, {}, {})",
+    "neg": "-{}",
+    "add": "{} + {}",
+    "sub": "{} - {}",
+    "mul": "{} * {}",
+    "div": "{} / {}",
+}
+HEAD = '''"""Made by dsf_kernels.cpu.fused_text."""
+from math import inf, nan
+
+from dsf_kernels.cpu.lanes import *
+from dsf_kernels.cpu.rows import clear, copy
+
+
+'''
+
+
+class Plan(NamedTuple):
+    """What a text depends on.
+
+    values: a graph; inputs: the places of what is read, in the order of its addresses; outputs: what is written, and as
+    what: its axes are those of the signal whose gradient it is. along: lanes are heads. tail: less than a row of lanes
+    is left at the end.
+    """
+
+    values: tuple[Value, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[tuple[int, Value], ...]
+    factor: int
+    write: int
+    from_y: int
+    before: bool
+    along: bool
+    tail: bool
+
+    def needed(self, wanted: Iterable[int], given: Iterable[int] = ()) -> list[int]:
+        """The places of the values that these are made of, in order."""
+        stop = {*self.inputs, *given}
+        found: set[int] = set()
+        left = list(wanted)
+        while left:
+            place = left.pop()
+            if place not in found:
+                found.add(place)
+                left += () if place in stop else self.values[place].children
+        return sorted(found)
+
+    def after(self, places: Iterable[int], ops: tuple[str, ...]) -> set[int]:
+        """Those of the places that are, or need, one of these operations."""
+        found: set[int] = set()
+        for place in places:
+            value = self.values[place]
+            if value.op in ops or place not in self.inputs and any(x in found for x in value.children):
+                found.add(place)
+        return found
+
+
+class Text:
+    """Lines, indented; names of values, and where entries lie."""
+
+    def __init__(self, plan: Plan):
+        self.plan, self.made, self.depth = plan, [HEAD], 0
+        self.order = {place: k for k, place in enumerate(plan.inputs)}
+
+    def __call__(self, *lines: str) -> None:
+        self.made += ["    " * self.depth + line + "\n" for line in lines]
+
+    def block(self, head: str) -> None:
+        self(head)
+        self.depth += 1
+
+    def end(self, count: int = 1) -> None:
+        self.depth -= count
+
+    def __str__(self) -> str:
+        return "".join(self.made)
+
+    # ---------------------------------------------------------------------------------------------------- one value
+    def name(self, x: int, like: str) -> str:
+        value = self.plan.values[x]
+        return f"splat({value.args[0]!r}, {like})" if value.op == "number" else f"v{x}_{like}"
+
+    def compute(self, places: Iterable[int], like: str) -> None:
+        for place in places:
+            value = self.plan.values[place]
+            if place in self.order:
+                k, in_lanes = self.order[place], value.heads if self.plan.along else value.rows
+                found = f"{'load' if in_lanes else 'spread'}(p{k}, {self.at(k, value)}, {like})"
+            elif value.is_input or value.op in ("number", "sum_rows"):
+                continue
+            else:
+                found = _CALLS[value.op].format(*(self.name(x, like) for x in value.args))
+            self(f"v{place}_{like} = {found}")
+
+    def at(self, k: int, value: Value) -> str:
+        """Where an entry of memory k lies; in blocks if it has no time and an entry per head and row."""
+        if value.heads and value.rows and not value.time:
+            return f"b{k} + {self.state}"
+        return f"b{k}" + (f" + h * h{k}" if value.heads else "") + (f" + i * i{k}" if value.rows else "")
+
+    @property
+    def state(self) -> str:
+        return "home + i * L" if self.plan.along else "home + i"
+
+    # --------------------------------------------------------------------------------------------------------- loops
+    def function(self, name: str, memories: dict[int, Value], sizes: str) -> None:
+        """Up to the loop over pieces: a group of heads of a column of a sequence."""
+        self.block(f"def {name}(at, places, sizes, kind, memory, lo, hi):")
+        self(f"{sizes} = sizes", "work, chunks = pointer(memory, kind), (T + chunk - 1) // chunk")
+        self("row, one = narrow(work), single(work)", "L = width(row)")
+        self(*(f"p{k} = pointer(at[{k}], kind)" for k in memories))
+        self.block("for piece in range(lo, hi):")
+        self("sequence, group = piece // groups, piece % groups")
+        self("batch, column = sequence // columns, sequence % columns")
+        self("first, last = group * side, min(group * side + side, H)")
+        for k, value in memories.items():
+            of_group = "" if value.heads else f" + group * places[{5 * k + 3}]"
+            self(f"c{k} = batch * places[{5 * k}] + column * places[{5 * k + 1}]{of_group}")
+            self(f"t{k}, h{k}, i{k} = places[{5 * k + 2}], places[{5 * k + 3}], places[{5 * k + 4}]")
+
+    def step(self, memories: dict[int, Value]) -> None:
+        self(*(f"b{k} = c{k} + t * t{k}" if value.time else f"b{k} = c{k}" for k, value in memories.items()))
+
+    def heads(self, first: str, last: str) -> Iterator[str]:
+        """Blocks of heads: the row of lanes that each takes, inside its loop."""
+        if not self.plan.along:
+            self.block(f"for h in range({first}, {last}):")
+            self("home = h * n")
+            yield "row"
+            return self.end()
+        self(f"whole = {first} + ({last} - {first}) // L * L")
+        self.block(f"for h in range({first}, whole, L):")
+        self("home = h * n")
+        yield "row"
+        self.end()
+        if self.plan.tail:
+            self.block(f"for h in range(whole, {last}):")
+            self("home = whole * n + h - whole")
+            yield "one"
+            self.end()
+
+    def rows(self, like: str) -> Iterator[str]:
+        """Rows of the state, the same way."""
+        if self.plan.along:
+            self.block("for i in range(n):")
+            yield like
+            return self.end()
+        self.block("for i in range(0, n // L * L, L):")
+        yield "row"
+        self.end()
+        if self.plan.tail:
+            self.block("for i in range(n // L * L, n):")
+            yield "one"
+            self.end()
+
+    def through(self, wanted: list[int], like: str, row: Callable[[list[int], str], None]) -> str:
+        """A block of heads: numbers; the rows, by row(places, like); what needs sums over rows, in the row returned."""
+        values, plan = self.plan.values, self.plan
+        late = {x for x in plan.after(wanted, ("sum_rows",)) if not values[x].rows}
+        sums = [x for x in wanted if values[x].op == "sum_rows"]
+        numbers = [x for x in wanted if not values[x].rows and x not in late]
+        likes = [like] if plan.along else ["row", "one"] if plan.tail else ["row"]
+        last = like if plan.along else "one"
+        for each in likes:
+            self.compute(numbers, each)
+            self(*(f"s{x}_{each} = splat(0.0, {each})" for x in sums))
+        for each in self.rows(like):
+            row([x for x in wanted if values[x].rows], each)
+            self(*(f"s{x}_{each} = s{x}_{each} + {self.name(values[x].args[0], each)}" for x in sums))
+        if last not in likes:
+            self.compute(numbers, last)
+        for x in sums:
+            parts = " + ".join(f"total(s{x}_{each})" for each in likes)
+            self(f"v{x}_{last} = " + (f"s{x}_{last}" if plan.along else f"splat({parts}, {last})"))
+        self.compute([x for x in wanted if x in late], last)
+        return last

@@ -1,0 +1,119 @@
+"""The Triton programs of diagonal recurrences with their gates, against the reference."""
+
+import pytest
+import torch
+
+import dsf
+from dsf_kernels.gpu import fused_cut, fused_diagonal
+from fused_cases import FUNCTIONS, OWN, of_torch
+from kernel_cases import MIN, check_causal, check_reference, close, draw, poisoned_memory, with_ends  # noqa: F401
+from triton_cases import DEVICE, FP32, INTERPRETED, MARKS
+
+pytestmark = [*MARKS, pytest.mark.usefixtures("poisoned_memory")]
+KERNEL = "triton_fused_diagonal"
+ZOO = {name: dsf.architecture_named(name) for name in ("mamba", "rglru")}
+ENDS = (0.0, -20.0, -200.0, -1e4, MIN)
+
+
+@pytest.fixture(autouse=True)
+def small_and_at_any_length(monkeypatch):
+    monkeypatch.setattr("dsf.deferred.LONG", 0)
+    if INTERPRETED:
+        monkeypatch.setattr(fused_cut, "STEPS", (4, 2))
+        for module in (fused_cut, fused_diagonal):
+            monkeypatch.setattr(module, "EVERY", 8)
+
+
+@pytest.fixture
+def in_segments(monkeypatch):
+    monkeypatch.setattr(fused_cut, "LEAST", 10)
+    monkeypatch.setattr(fused_cut, "multiprocessors", lambda device: 10**4)
+
+
+def check(architecture, length, batch=1, heads=2, n=3):
+    signals, u = draw(architecture, length, heads=heads, n=n, p=1, batch=batch)
+    signals = with_ends(signals, **{name: ENDS for name in signals.keys() & {"g"}})
+    check_reference(KERNEL, architecture, signals, u, torch.float32, FP32, device=DEVICE)
+
+
+@pytest.mark.parametrize("name", OWN | ZOO)
+def test_the_reference(name):
+    check((OWN | ZOO)[name], 21)
+
+
+@pytest.mark.parametrize("length", [2, 63, 64, 65])
+def test_lengths(length):
+    check(OWN["steps"], length)
+
+
+@pytest.mark.parametrize("name", ["steps", "resets", "rooted", "shared", "numbers"])
+def test_segments_of_time_meet(name, in_segments):
+    check(OWN[name], 37)
+
+
+@pytest.mark.parametrize("name", ["steps", "shared", "leaky"])
+def test_blocks_of_heads_and_of_rows(name, monkeypatch):
+    monkeypatch.setattr(fused_cut, "ENTRIES", 2)
+    check(OWN[name], 9, heads=3, n=3)
+
+
+def test_what_is_outside_of_a_tile_does_not_count():
+    check(OWN["divided"], 9, heads=3)
+
+
+def test_one_head_and_one_row():
+    check(OWN["steps"], 9, heads=1)
+    check(OWN["steps"], 9, n=1)
+
+
+def test_functions():
+    def every(x):
+        return sum(0.1 * f(x) for f in FUNCTIONS.values())
+
+    @dsf.architecture("Every function", register=False)
+    def gated(x=dsf.Vector, s=dsf.Scalar, k=dsf.Vector):
+        return dsf.System(A=dsf.diag(dsf.sigmoid(x + s)), B=of_torch(every)(k), C=k)
+
+    signals, u = draw(gated, 9, heads=2, n=5, p=1, batch=1)
+    signals = with_ends(signals, k=(0.0, 4.0, -4.0, 1e-9), x=(30.0, -30.0, 80.0, -80.0))
+    check_reference(KERNEL, gated, signals, u, torch.float32, FP32, device=DEVICE)
+
+
+def test_the_future_does_not_reach_the_past():
+    check_causal(KERNEL, OWN["steps"], length=20, t=10, heads=2, n=3, p=1, batch=1, dtype=torch.float32, device=DEVICE)
+
+
+def test_a_run_in_pieces():
+    """Among them one of a single step, at which everything is constant."""
+    arch = OWN["steps"]
+    signals, u = draw(arch, 12, heads=2, n=3, p=1, batch=1, dtype=torch.float32)
+    system, u, state, parts = arch(**{k: x.to(DEVICE) for k, x in signals.items()}), u.to(DEVICE), None, []
+    for lo, hi in ((0, 1), (1, 1), (1, 12)):
+        y, state = dsf.simulate(system.slice(lo, hi), u[:, lo:hi], state, backend=KERNEL)
+        parts.append(y)
+    whole, final = dsf.simulate(system, u, backend=KERNEL)
+    assert close(torch.cat(parts, 1), whole, FP32) and close(state, final, FP32)
+
+
+def test_gradients_of_gradients():
+    arch = OWN["gates"]
+    signals, u = draw(arch, 6, heads=2, n=3, p=1, dtype=torch.float32)
+    u, signals = u.to(DEVICE).requires_grad_(), {k: x.to(DEVICE).requires_grad_() for k, x in signals.items()}
+
+    def twice(backend):
+        y, _ = dsf.simulate(arch(**signals), u, backend=backend)
+        (g,) = torch.autograd.grad(y.square().sum(), signals["f"], create_graph=True)
+        return torch.autograd.grad(g.square().sum(), (u, signals["f"]))
+
+    for a, b in zip(twice(KERNEL), twice("reference"), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_what_it_declines():
+    arch = OWN["steps"]
+    signals, u = draw(arch, 9, p=2, dtype=torch.float32)
+    system = arch(**{k: x.to(DEVICE) for k, x in signals.items()})
+    assert "one column" in dsf.explain(system, u.to(DEVICE)).declined[KERNEL]
+    signals, u = draw(arch, 9, n=300, p=1, dtype=torch.float32)
+    system = arch(**{k: x.to(DEVICE) for k, x in signals.items()})
+    assert "256 rows" in dsf.explain(system, u.to(DEVICE)).declined[KERNEL]
