@@ -67,11 +67,12 @@ gpu-check: ## the GPU's tests, then `dsf bench` there, with any Python that has 
 	@for python in "$(PYTHON)" "$(PY)"; do \
 	  "$$python" -c '$(HAS_CUDA)' 2>/dev/null || continue; \
 	  echo "GPU tests with $$python"; \
-	  "$$python" -m pytest -q -m gpu tests/test_gpu_*.py || exit; \
-	  exec "$$python" -c '$(BENCH)' cuda $(CASES); \
+	  "$$python" -m pytest -q -m gpu tests/test_gpu_*.py; status=$$?; \
+	  "$$python" -c '$(BENCH)' cuda $(CASES) || exit; \
+	  exit $$status; \
 	done; \
 	echo "No Python with a torch that sees a CUDA device (tried $(PYTHON) and $(PY)): no GPU test was run."; \
-	echo "make gpu-check-dry goes through the same steps on the CPU."
+	echo "make gpu-check-dry goes through the same steps on the CPU."; exit 1
 
 gpu-check-dry: $(DEV) ## the same steps on the CPU: the tests in Triton's interpreter, one case of the benchmark
 	$(INTERPRETER) -m "gpu and interpreter" tests/test_gpu_*.py

@@ -48,25 +48,29 @@ NOMINAL = {
 }
 
 
+TENSOR_CORES = {"cuda": {2: 8.0, 4: 2.0}}  # how many times that rate products have, by bytes of an entry
 LIFTS = 4  # passes over a matrix that is made of another structure
 MADE = 4  # passes over operators that a body makes
 
 
 @dataclass(frozen=True)
 class Cost:
-    """flops, bytes moved to and from memory, calls of operations."""
+    """flops, bytes moved to and from memory, calls of operations; speed: of the flops, in NOMINAL's rate."""
 
     flops: float
     bytes: float
     calls: float = 0
+    speed: float = 1.0
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(self.flops + other.flops, self.bytes + other.bytes, self.calls + other.calls)
+        flops = self.flops + other.flops * self.speed / other.speed
+        return Cost(flops, self.bytes + other.bytes, self.calls + other.calls, self.speed)
 
     def milliseconds(self, device: str = "cpu") -> float:
         """Predicted from NOMINAL: calls, and the slower of memory and arithmetic."""
         machine = NOMINAL.get(device, NOMINAL["cpu"])
-        return 1e3 * (self.calls * machine.call + max(self.bytes / machine.bandwidth, self.flops / machine.rate))
+        arithmetic = self.flops / (machine.rate * self.speed)
+        return 1e3 * (self.calls * machine.call + max(self.bytes / machine.bandwidth, arithmetic))
 
     def __str__(self) -> str:
         calls = f", {self.calls:.0f} calls" if self.calls else ""
@@ -104,7 +108,12 @@ def floor(system: System | Feedback, sizes: Sizes) -> Cost:
     """What every kernel pays: each signal and the drive read once, y written once, the plain recurrence's flops."""
     z, item = sizes, sizes.itemsize
     moved = z.rows * (z.steps + z.length) * z.p * item + 2 * z.rows * z.n * z.p * item + signal_bytes(system)
-    return Cost(flops(system, sizes), moved)
+    return Cost(flops(system, sizes), moved, speed=tensor_cores(sizes))
+
+
+def tensor_cores(sizes: Sizes) -> float:
+    """How many times the nominal rate products of tiles have on this device; 1 where it has no units for them."""
+    return TENSOR_CORES.get(sizes.device, {}).get(sizes.itemsize, 1.0)
 
 
 def flops(system: System | Feedback, sizes: Sizes) -> float:

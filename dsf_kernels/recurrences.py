@@ -50,7 +50,8 @@ class _Recurrence(torch.autograd.Function):
         if torch.is_grad_enabled():  # a derivative of the derivative is wanted
             loops, how = ctx.loops, ctx.how
             return None, None, *differentiable_gradients(lambda *a: loops.plain(how, a), inputs, needs, gradients)
-        found = ctx.loops.backward(ctx.how, kept, inputs, outputs, *(g.contiguous() for g in gradients))
+        with torch.autocast(inputs[0].device.type, enabled=False):
+            found = ctx.loops.backward(ctx.how, kept, inputs, outputs, *(g.contiguous() for g in gradients))
         pairs = zip(found, inputs, needs, strict=True)
         return (None, None, *(g.sum_to_size(a.shape) if need else None for g, a, need in pairs))
 

@@ -71,7 +71,20 @@ def test_a_candidate_that_fails_or_differs_does_not_work():
     assert not tuning._works(lambda: 1 / 0, [y])
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"walk": 3}', '{"walk": {"columns": 3, "warps": 4, "stages": 1}}'])
+def test_a_folder_that_cannot_be_read_holds_nothing(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", "~nobody-of-that-name"):
+        configurations.tuned.cache_clear()
+        monkeypatch.setenv("DSF_TUNED", str(folder))
+        assert configuration("walk", 4, 3, torch.float32, CPU) == rule(4, 3, torch.float32)
+    configurations.tuned.cache_clear()
+
+
+FLOATS = '{"walk": {"columns": 16.0, "warps": 4, "stages": 1}}'
+IMPOSSIBLE = '{"walk": {"columns": 3, "warps": 4, "stages": 1}}'
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"walk": 3}', FLOATS, IMPOSSIBLE])
 def test_a_damaged_file_is_told(folder, text):
     (folder / "cpu.json").write_text(text)
     with pytest.raises(ValueError, match="dsf tune"):

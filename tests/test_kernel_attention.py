@@ -1,15 +1,17 @@
 """Infinite features through torch's fused attention: the reference, in every form of bias, with and without a past."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 import dsf
-from dsf import I, Vector, architecture, features, normalised, pairwise
+from dsf import I, Shared, Vector, architecture, features, normalised, pairwise
 from dsf.reference import scan
 from dsf_kernels import attention_parts
-from dsf_kernels.eager import attention
+from dsf_kernels.eager import attention, flash_attention
+from dsf_kernels.registry import kernels
 from kernel_cases import EXACT, FP32, HALF, close, poisoned_memory  # noqa: F401
 from test_attention_features import ALL, draw
 
@@ -254,3 +256,30 @@ def test_autocast_leaves_fp32_as_it_is():
     with torch.autocast("cpu", torch.bfloat16):
         found = with_gradients(arch, signals, u, None, KERNEL, torch.float32)
     assert_same(found, expected, 1e-6)
+
+
+# ---------------------------------------------------------------------------------------------------------- on CUDA
+@pytest.fixture
+def anywhere(monkeypatch):
+    """The kernel of CUDA on the CPU: what it calls is torch's, for every device."""
+    known = kernels()
+    monkeypatch.setitem(known, "flash_attention", replace(known["flash_attention"], devices=None))
+
+
+@pytest.mark.parametrize(("past", "length"), [(0, 1), (0, 70), (5, 1), (9, 7)])
+@pytest.mark.parametrize("shared", [False, True])
+def test_flash_attention(shared, past, length, anywhere):
+    arch = dsf.architecture_named("softmax_attention")
+    arch = arch.with_domain(k=Shared(Vector, 2)) if shared else arch
+    signals, u = arch.sample(2, past + length, 4, 5, 3)
+    before, after = ({k: x[:, now] for k, x in signals.items()} for now in (slice(past), slice(past, None)))
+    state = scan(arch(**before), u[:, :past])[1] if past else None
+    signals, u = after, u[:, past:]
+    expected, found = (with_gradients(arch, signals, u, state, backend) for backend in ("reference", "flash_attention"))
+    assert_same(found, expected, EXACT)
+
+
+@every
+def test_flash_attention_leaves_what_stands_beside_the_scores(name):
+    arch, signals, u = draw(name, length=8)
+    assert "bias, a window" in (flash_attention.declines(arch(**signals)) or "")

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -84,31 +84,34 @@ def name_of(device: torch.device) -> str:
 
 def file_of(name: str) -> Path:
     """Where the measurements of a device lie."""
-    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(os.environ["DSF_TUNED"]) if os.environ.get("DSF_TUNED") else users / "dsf" / "tuned"
-    return folder / f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}.json"
+    folder, users = os.environ.get("DSF_TUNED"), os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    place = Path(folder or Path(users) / "dsf" / "tuned").expanduser()
+    return place / f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}.json"
 
 
 @cache
 def tuned(name: str) -> dict[str, Configuration]:
-    """What was measured on a device of this name; nothing where `dsf tune` was never run.
+    """What was measured on a device of this name; nothing where `dsf tune` was never run, or no folder can be read.
 
     Raises ValueError where the file is damaged.
     """
-    path = file_of(name)
     try:
-        data: Any = json.loads(path.read_text())
-    except FileNotFoundError:
+        path = file_of(name)
+        text = path.read_text()
+    except (OSError, RuntimeError):  # there may be no home
         return {}
+    try:
+        data: Any = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}): run `dsf tune` again, or delete it") from error
+        raise ValueError(f"{path} is no JSON ({error}): delete it, and run `dsf tune` again") from error
     try:
         found = {key: Configuration(**how) for key, how in data.items()}
     except (AttributeError, TypeError) as error:
-        raise ValueError(f"{path} holds no configurations: run `dsf tune` again, or delete it") from error
+        raise ValueError(f"{path} holds no configurations: delete it, and run `dsf tune` again") from error
     for key, how in found.items():
-        if how.columns not in COLUMNS or how.warps not in WARPS or how.stages not in STAGES:
-            raise ValueError(f"{path} has an impossible configuration for {key}: run `dsf tune` again, or delete it")
+        whole = all(type(size) is int for size in astuple(how))
+        if not whole or how.columns not in COLUMNS or how.warps not in WARPS or how.stages not in STAGES:
+            raise ValueError(f"{path} has an impossible configuration for {key}: delete it, and run `dsf tune` again")
     return found
 
 

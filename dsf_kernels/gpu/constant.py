@@ -147,8 +147,8 @@ LOOPS = Loops(_forward, _backward, plain)
 def run(system: System, u: torch.Tensor, state: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
     """As dsf.reference.scan; half precision keeps its state in fp32."""
     complex_state = state is not None and state.is_complex()
-    if u.is_complex() or complex_state and not isinstance(system.C, RealPart):
-        return eagerly(system, u, state)  # the outputs are complex
+    if u.is_complex() or complex_state and not isinstance(system.C, RealPart) or u.dtype not in DTYPES:
+        return eagerly(system, u, state)  # the outputs are complex, or the drive is in half precision, interpreted
     chunks = partial(_in_chunks, real=isinstance(system.C, RealPart))
     with torch.autocast(u.device.type, enabled=False):
         return run_columns(type(system.A), chunks, system, u, state)

@@ -14,10 +14,10 @@ import torch
 from dsf.operators import Diagonal
 from dsf.values import Log, is_number
 
-from ..costs import Cost
+from ..costs import Cost, tensor_cores
 from ..recurrences import Loops, recur
 from ..sizes import Sizes
-from .launching import alike, gpu_kernel, launch, placed, power, products, up_to
+from .launching import LONGEST, alike, gpu_kernel, launch, placed, power, up_to
 from .scalar import SCALAR
 from .walking import CHUNK, WIDEST, Cut, Signals, both_ways, cut_of
 from .walking import forward as walk_forward
@@ -40,7 +40,7 @@ def cost(z: Sizes) -> Cost:
     blocks = -(-z.p // 64)
     flops = 2 * z.rows * z.steps * (CHUNK * (4 * z.n + z.p) + 2 * z.n * z.p)
     moved = z.rows * z.steps * (5 * z.n + CHUNK + blocks * (2 * z.n + CHUNK) + 2 * z.p) * z.itemsize
-    return Cost(products(flops, z.itemsize), moved, 2)
+    return Cost(flops, moved, 2, tensor_cores(z))
 
 
 def _prepared(before: bool, inputs) -> tuple[Cut, Signals]:
@@ -88,7 +88,7 @@ def _backward(before: bool, kept, inputs, outputs, dy, dx):
 DIAGONAL = Loops(_forward, _backward, SCALAR.plain)  # step by step both read the same
 
 
-@gpu_kernel("triton_diagonal", covers=Diagonal, cost=cost, declines=declines, fits=up_to(WIDEST))
+@gpu_kernel("triton_diagonal", covers=Diagonal, cost=cost, declines=declines, fits=up_to(WIDEST, tokens=LONGEST * PART))
 def run(A: Diagonal, b: torch.Tensor, c: torch.Tensor, u: torch.Tensor, x: torch.Tensor, before: bool):
     """Signature and shapes: see registry.py."""
     if not u.shape[1]:

@@ -20,7 +20,7 @@ from ..registry import kernel
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICES = ("cpu",) if INTERPRETED else ("cuda",)
 DTYPES = (torch.float32,) if INTERPRETED else (torch.float16, torch.bfloat16, torch.float32)
-MOST = 65535  # programs along the second and third axis of a grid
+LONGEST = 65535  # programs along the second and third axis of a grid
 MULTIPROCESSORS = 132  # of the card that sizes are chosen for where there is none
 
 gpu_kernel: Callable[..., Callable] = partial(kernel, dtypes=DTYPES, devices=DEVICES, needs=("triton", "triton"))
@@ -32,15 +32,23 @@ def alike(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return tuple(x.to(dtype) for x in tensors)
 
 
-def up_to(most: int) -> Callable[[Any], str | None]:
-    """What `fits` is where a program holds all rows of a state."""
-    return lambda z: f"its programs hold states of up to {most} rows, this one has {z.n}" if z.n > most else None
+def up_to(rows: int = LONGEST, sequences: int = LONGEST**2, tokens: int = LONGEST**2) -> Callable[[Any], str | None]:
+    """What `fits` is where a program holds all rows of a state, or an axis of the grid is as long as the run."""
+
+    def fits(z: Any) -> str | None:
+        if z.n > rows:
+            return f"its programs hold states of up to {rows} rows, this one has {z.n}"
+        if z.batch > sequences or z.steps > tokens:
+            return f"its grid has room for {sequences} sequences of {tokens} steps"
+        return None
+
+    return fits
 
 
 def launch(program: Any, grid: tuple[int, ...], like: torch.Tensor, *arguments: Any, **constants: Any) -> None:
     """program[grid](*arguments, **constants) on the device of `like`; an empty grid is nothing to do."""
-    if max(grid[1:], default=0) > MOST:
-        raise ValueError(f"a run of this size takes a grid of {grid}, and CUDA has {MOST} at most: split the batch")
+    if max(grid[1:], default=0) > LONGEST:
+        raise ValueError(f"a run of this size takes a grid of {grid}, and CUDA has {LONGEST} at most: split the batch")
     if all(grid):
         with torch.cuda.device(like.device) if like.is_cuda else nullcontext():
             program[grid](*arguments, **constants)
@@ -61,12 +69,6 @@ def placed(x: torch.Tensor, B: int, T: int, H: int, size: int | None = None) -> 
     where it is broadcast."""
     x = lined(x, size)
     return x, *x.expand(B, T, H, x.shape[-1]).stride()[:3]
-
-
-def products(flops: float, itemsize: int) -> float:
-    """Flops of products of tiles, in those of costs.NOMINAL: tensor cores take half precision 8 times as fast as the
-    fp32 rate that is noted there, and fp32, by three products, twice."""
-    return flops / (8 if itemsize == 2 else 2)
 
 
 def operands(dtype: torch.dtype) -> dict[str, Any]:

@@ -17,12 +17,12 @@ import torch
 from dsf.operators import DiagonalPlusLowRank, Scaled
 from dsf.values import Log, is_number, value
 
-from ..costs import Cost
+from ..costs import Cost, tensor_cores
 from ..eager.chunked_scalar import declines as declines_scalar
 from ..recurrences import Loops, recur
 from ..sizes import Sizes
 from .configurations import Configuration, configuration
-from .launching import alike, gpu_kernel, launch, placed, power, products, up_to
+from .launching import alike, gpu_kernel, launch, placed, power, up_to
 from .walking import CHUNK, Cut, Signals, both_ways, cut_of
 from .walking import forward as walk_forward
 
@@ -34,7 +34,7 @@ def cost(z: Sizes) -> Cost:
     blocks = -(-z.p // 64)
     flops = 2 * z.rows * z.steps * (CHUNK * (7 * z.n + z.p + 3 * CHUNK) + 4 * z.n * z.p)
     moved = z.rows * z.steps * (4 * z.n + (4 * z.n + CHUNK) * (1 + blocks) + 2 * z.p) * z.itemsize
-    return Cost(products(flops, z.itemsize), moved, 2)
+    return Cost(flops, moved, 2, tensor_cores(z))
 
 
 @dataclass(frozen=True)

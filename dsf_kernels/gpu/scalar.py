@@ -14,12 +14,12 @@ import torch
 from dsf.operators import Scaled
 from dsf.values import Log
 
-from ..costs import Cost
+from ..costs import Cost, tensor_cores
 from ..eager.chunked_scalar import declines
 from ..recurrences import Loops, recur
 from ..sizes import Sizes
 from .configurations import configuration
-from .launching import alike, gpu_kernel, launch, placed, products, up_to
+from .launching import alike, gpu_kernel, launch, placed, up_to
 from .walking import CHUNK, WIDEST, Signals, both_ways, cut_of
 from .walking import forward as walk_forward
 
@@ -29,7 +29,7 @@ def cost(z: Sizes) -> Cost:
     blocks = -(-z.p // 64)
     flops = 2 * z.rows * z.steps * (CHUNK * (z.n * blocks + z.p) + 2 * z.n * z.p)
     moved = z.rows * z.steps * (2 * z.n * blocks + 2 * z.p) * z.itemsize
-    return Cost(products(flops, z.itemsize), moved, 1)
+    return Cost(flops, moved, 1, tensor_cores(z))
 
 
 def _signals(before: bool, inputs):

@@ -19,7 +19,7 @@ from ..costs import Cost
 from ..cpu.elementwise import plain
 from ..recurrences import Loops, recur
 from ..sizes import Sizes
-from .launching import DTYPES, gpu_kernel, launch, multiprocessors, power
+from .launching import DTYPES, LONGEST, gpu_kernel, launch, multiprocessors, power, up_to
 
 WIDEST = 32  # columns of a program: of one warp, which sums over them alone
 CHANNELS = 200  # of a multiprocessor: with 16 steps of each asked for at once, memory is the limit
@@ -117,7 +117,14 @@ def _backward(log: bool, kept, inputs, outputs, gradient):
 STATES = Loops(_forward, _backward, lambda log, inputs: (plain(log, *inputs),), saves=True)
 
 
-@gpu_kernel("triton_states", form="states", covers=Diagonal, cost=cost, dtypes=(*DTYPES, torch.complex64))
+@gpu_kernel(
+    "triton_states",
+    form="states",
+    covers=Diagonal,
+    cost=cost,
+    dtypes=(*DTYPES, torch.complex64),
+    fits=up_to(sequences=LONGEST),
+)
 def run(A: Diagonal, w: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """Signature and shapes: see registry.py. Kept for backward: d, x and the states."""
     if not w.shape[1]:

@@ -28,7 +28,7 @@ FEW = 16  # tokens, after which chunks are faster
 STEPS = 4  # asked for at once
 WIDEST = 4096  # rows of a state
 ENTRIES = 8192  # of a program
-CALL, STEP = 0.5, 0.02  # calls of a run, and of a token; after FEW of them 1
+CALL, STEP, LATER = 0.5, 0.02, 20  # calls of a run, of a token, and of one after FEW, whose way back is torch's
 
 
 def cost(extra: int) -> Callable[[Sizes], Cost]:
@@ -37,7 +37,7 @@ def cost(extra: int) -> Callable[[Sizes], Cost]:
     def of(z: Sizes) -> Cost:
         flops = (4 + extra) * z.rows * z.steps * z.n * z.p
         moved = z.rows * z.steps * ((2 + extra) * z.n + 2 * z.p) * z.itemsize
-        return Cost(flops, moved, CALL + (STEP if z.steps <= FEW else 1) * z.steps)
+        return Cost(flops, moved, CALL + (STEP if z.steps <= FEW else LATER) * z.steps)
 
     return of
 
