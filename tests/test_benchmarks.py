@@ -21,6 +21,7 @@ from dsf_kernels.benchmarks.peers import PACKAGES, picked
 from dsf_kernels.benchmarks.rates import Rates
 from dsf_kernels.benchmarks.sides import Side, distance, in_double, reference
 from dsf_kernels.benchmarks.table import text
+from long_cases import some_slow
 
 RUNNER = CliRunner()
 RATES, TWICE = Rates(copy=1e10, product=1e11), Protocol(repeats=2, warmups=1)
@@ -58,7 +59,7 @@ def run(*args, status=0):
 
 
 # ---------------------------------------------------------------------------------------------------------- every case
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", some_slow(CASES, "gated_deltanet", "kda", "one_hot", "mamba2", "gla"))
 def test_every_side_computes_the_same_and_is_timed(name):
     case, found = CASES[name], measured(CASES[name])
     signals = case.signals(case.base(tiny(case), "cpu", torch.float32))

@@ -6,6 +6,7 @@ import pytest
 
 import dsf
 from dsf import Complex, Each, Gate, I, Matrix, Param, System, Unit, UnitDisc, Vector, diag, microsteps, outer
+from long_cases import some_slow
 from parity_cases import TWO, mine, named
 
 
@@ -58,7 +59,10 @@ def meant(x, fix):
 NAMES = "gla deltanet retnet softmax_attention alibi short_convolution s4d mamba rwkv4".split()
 
 
-@pytest.mark.parametrize("name", [*NAMES, *OURS])
+LONG = ("s4d", "deltanet", "gla", "rwkv4", "mamba", "alibi", "two kinds", "constant gates", "a shared gate", "phases")
+
+
+@pytest.mark.parametrize("name", some_slow([*NAMES, *OURS], *LONG))
 def test_what_is_said_is_a_yes(name):
     x = subject(name)
     for task, layers in (("parity", None), ("mod 3", None), ("flip-flop", None), ("S3", 1), ("A5", 2)):

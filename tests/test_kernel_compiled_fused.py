@@ -24,6 +24,7 @@ from kernel_cases import (
     start,
     with_ends,
 )
+from long_cases import some_slow
 
 pytest.importorskip("numba")
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
@@ -53,17 +54,18 @@ def test_the_reference(name):
 
 
 @pytest.mark.parametrize("name", ["steps", "resets"])
-@pytest.mark.parametrize("heads, n", [(19, 3), (3, 17), (2, 16), (9, 1)])
+@pytest.mark.parametrize("heads, n", some_slow([(19, 3), (3, 17), (2, 16), (9, 1)], (19, 3), (2, 16), (9, 1)))
 def test_lanes_of_heads_and_of_rows(name, heads, n):
     check(OWN[name], 21, heads=heads, n=n)
 
 
-@pytest.mark.parametrize("name", ["steps", "resets", "shared"])
+@pytest.mark.parametrize("name", some_slow(["steps", "resets", "shared"], "steps", "shared"))
 def test_several_columns(name):
     check(OWN[name], 21, p=3)
     check(OWN[name], 21, heads=16, n=2, p=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["steps", "resets"])
 def test_fp32_over_many_steps(name):
     check(OWN[name], 1000, torch.float32, FP32, batch=1, heads=16)
@@ -109,7 +111,7 @@ def test_far_ends_of_softplus_and_its_kin():
         check_reference(NAME, far, ends, u, dtype, tolerance)
 
 
-@pytest.mark.parametrize("threads, heads, batch", [(2, 24, 1), (3, 16, 2), (2, 8, 3)])
+@pytest.mark.parametrize("threads, heads, batch", some_slow([(2, 24, 1), (3, 16, 2), (2, 8, 3)], (2, 24, 1), (2, 8, 3)))
 def test_threads(threads, heads, batch, monkeypatch):
     monkeypatch.setattr("dsf_kernels.cpu.running.WORTH", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
@@ -117,6 +119,7 @@ def test_threads(threads, heads, batch, monkeypatch):
         check(OWN[name], 40, heads=heads, batch=batch)
 
 
+@pytest.mark.slow
 def test_rows_of_one_head_are_shared_by_threads(monkeypatch):
     monkeypatch.setattr("dsf_kernels.cpu.running.WORTH", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)

@@ -32,6 +32,7 @@ from dsf import (
 )
 from dsf.sets import annulus
 from dsf_analysis.languages.sources import language
+from long_cases import some_slow
 from parity_cases import NO, TWO, mine, named
 
 CIRCLE = annulus(1, 1)
@@ -74,7 +75,7 @@ def row(x, tasks=TASKS, **more):
 
 
 # ---------------------------------------------------------------------------------------------------------- the matrix
-@pytest.mark.parametrize("name", [*NO, *ALL])
+@pytest.mark.parametrize("name", some_slow([*NO, *ALL], "titans", "deltaproduct"))
 def test_every_architecture_of_the_library_on_every_task(name):
     tasks = TASKS if name not in ALL else [t for t in TASKS if t not in ("A5", "S5", "S4")]
     assert row(named(name), tasks) == {task: expected(name, task) for task in tasks}
@@ -143,6 +144,7 @@ def test_a_constant_rotation_is_no_group():
     assert row(a, (*GROUPS, "flip-flop")) == dict.fromkeys((*GROUPS, "flip-flop"), False)
 
 
+@pytest.mark.slow
 def test_betas():
     inside, whole = named("deltanet", beta=Scalar(0, 1.5)), named("deltanet", beta=TWO)
     assert row(inside, GROUPS) == dict.fromkeys(GROUPS, False)
@@ -230,7 +232,10 @@ def rewritten(beta, factor=1.0):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("beta", [Gate, Scalar(0, 1.5), TWO], ids=["gate", "1.5", "2"])
+BETAS = some_slow([Gate, Scalar(0, 1.5), TWO], Scalar(0, 1.5), TWO)
+
+
+@pytest.mark.parametrize("beta", BETAS, ids=["gate", "1.5", "2"])
 def test_other_writings_never_get_the_opposite(beta):
     tasks = ("parity", "mod 3", "flip-flop", "S3", "even pairs")
     truth = row(named("deltanet", beta=beta), tasks)
