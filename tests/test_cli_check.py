@@ -134,6 +134,7 @@ def test_the_matrix(monkeypatch, tmp_path):
     assert {row["check"] for row in found if row["answer"]} == {"True"}
 
 
+@pytest.mark.slow
 def test_the_matrix_of_other_languages(monkeypatch):
     some_architectures(monkeypatch)
     document = parsed("check", "--all", "--language", "mod 5", "--depth", 2)
@@ -160,6 +161,7 @@ def test_a_narrow_matrix(monkeypatch):
     assert "gla  no: parity, mod 3, cyclic 12" in out
 
 
+@pytest.mark.slow
 def test_processes_find_what_one_finds():
     languages = [task for task in TASKS if task != "random aperiodic 0"][:5]
     one, two = (dict(matrix(SOME, languages, workers=n)) for n in (1, 2))

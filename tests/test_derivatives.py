@@ -7,6 +7,7 @@ import dsf
 from dsf import Complex, I, RealPart, Scalar, System, Vector, architecture, diag, outer
 from dsf_kernels import registry
 from kernel_cases import EXACT, close, draw
+from long_cases import some_slow
 
 
 def body(f):
@@ -53,7 +54,7 @@ def kernels_for(system, u):
     return [explained.kernel, *costly]
 
 
-@pytest.mark.parametrize("name", TIED)
+@pytest.mark.parametrize("name", some_slow(TIED, "scalar"))
 def test_gradients_are_the_same_where_they_will_be_differentiated(name):
     """create_graph changes what is kept, not what is found; and second derivatives are those of the reference."""
     architecture = TIED[name]

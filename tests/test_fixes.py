@@ -59,7 +59,8 @@ def meant(x, fix):
 NAMES = "gla deltanet retnet softmax_attention alibi short_convolution s4d mamba rwkv4".split()
 
 
-LONG = ("s4d", "deltanet", "gla", "rwkv4", "mamba", "alibi", "two kinds", "constant gates", "a shared gate", "phases")
+LONG = ("s4d", "deltanet", "gla", "rwkv4", "mamba", "alibi", "retnet", "short_convolution", "two kinds", "phases")
+LONG += ("constant gates", "constant signs", "a shared gate")
 
 
 @pytest.mark.parametrize("name", some_slow([*NAMES, *OURS], *LONG))

@@ -75,7 +75,7 @@ def row(x, tasks=TASKS, **more):
 
 
 # ---------------------------------------------------------------------------------------------------------- the matrix
-@pytest.mark.parametrize("name", some_slow([*NO, *ALL], "titans", "deltaproduct"))
+@pytest.mark.parametrize("name", some_slow([*NO, *ALL], "titans", "deltaproduct", "kda", "gru", "elman"))
 def test_every_architecture_of_the_library_on_every_task(name):
     tasks = TASKS if name not in ALL else [t for t in TASKS if t not in ("A5", "S5", "S4")]
     assert row(named(name), tasks) == {task: expected(name, task) for task in tasks}
