@@ -50,7 +50,7 @@ def sources() -> set[str]:
         path.relative_to(parent).as_posix()
         for package, parent in PACKAGES.items()
         for path in (parent / package).rglob("*")
-        if path.suffix == ".py" or path.name == "py.typed"
+        if path.suffix == ".py" and "__pycache__" not in path.parts or path.name == "py.typed"
     }
 
 
