@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +51,9 @@ class _Recurrence(torch.autograd.Function):
         if torch.is_grad_enabled():  # a derivative of the derivative is wanted
             loops, how = ctx.loops, ctx.how
             return None, None, *differentiable_gradients(lambda *a: loops.plain(how, a), inputs, needs, gradients)
-        with torch.autocast(inputs[0].device.type, enabled=False):
+        device = inputs[0].device.type
+        there = torch.amp.is_autocast_available(device)  # tensors without memory have none
+        with torch.autocast(device, enabled=False) if there else nullcontext():
             found = ctx.loops.backward(ctx.how, kept, inputs, outputs, *(g.contiguous() for g in gradients))
         pairs = zip(found, inputs, needs, strict=True)
         return (None, None, *(g.sum_to_size(a.shape) if need else None for g, a, need in pairs))
