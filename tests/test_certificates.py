@@ -259,6 +259,7 @@ def test_evidence_for_one_thing_is_no_evidence_for_another():
     assert not replace(verdict, answer=True).check() and not replace(dsf.parity(wide), answer=False).check()
 
 
+@pytest.mark.slow
 def test_a_saved_verdict_is_checked_in_a_fresh_process(tmp_path):
     cases = [
         ("gla", "parity"),

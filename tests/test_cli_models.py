@@ -276,6 +276,7 @@ def test_mistakes_of_run(models, text, tmp_path):
 # ---------------------------------------------------------------------------------------------------------- processes
 
 
+@pytest.mark.slow
 def test_a_process_says_nothing_but_its_own(models, text):
     """No warnings and progress bars of transformers, on either stream; --json is one document."""
     command = [sys.executable, "-m", "dsf", "convert", models / "mamba", "--text", text, "--length", "70", "--json"]

@@ -7,6 +7,7 @@ import dsf
 from dsf.operators import Dense
 from dsf_kernels.gpu import dense
 from kernel_cases import check_causal, check_reference, close, draw, poisoned_memory, with_ends  # noqa: F401
+from long_cases import some_slow
 from triton_cases import DEVICE, FP32, LENGTHS, MARKS
 
 pytestmark = [*MARKS, pytest.mark.usefixtures("poisoned_memory")]
@@ -46,7 +47,10 @@ def in_segments(monkeypatch):
     monkeypatch.setattr(dense, "multiprocessors", lambda device: 10**4)
 
 
-@pytest.mark.parametrize("name, length", [*((name, 19) for name in ALL), *(("varying", length) for length in LENGTHS)])
+CASES = [*((name, 19) for name in ALL), *(("varying", length) for length in LENGTHS)]
+
+
+@pytest.mark.parametrize("name, length", some_slow(CASES, ("varying", 63), ("varying", 64)))
 def test_agrees_with_the_reference(name, length):
     check(name, length, heads=2)
 

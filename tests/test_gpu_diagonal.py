@@ -10,6 +10,7 @@ from dsf import Diagonal, System, Vector, architecture, decay, diag
 from dsf.reference import scan
 from dsf_kernels.registry import kernels
 from kernel_cases import MIN, check_causal, check_reference, close, draw, poisoned_memory, with_ends  # noqa: F401
+from long_cases import some_slow
 from triton_cases import DEVICE, FP32, LENGTHS, MARKS, many_segments  # noqa: F401
 
 pytestmark = [*MARKS, pytest.mark.usefixtures("poisoned_memory")]
@@ -32,7 +33,7 @@ def check(arch, length, n=5, p=3, heads=1, batch=1, state=None, **ends):
     check_reference(KERNEL, arch, with_ends(signals, **ends), u, torch.float32, FP32, state, DEVICE)
 
 
-@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("length", some_slow(LENGTHS, 63, 64))
 def test_agrees_with_the_reference(length):
     check(GLA, length)
 

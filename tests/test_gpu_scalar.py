@@ -6,6 +6,7 @@ import torch
 import dsf
 from dsf import I, LogDecay, System, Vector, architecture, decay
 from kernel_cases import MIN, check_causal, check_reference, draw, poisoned_memory, with_ends  # noqa: F401
+from long_cases import some_slow
 from triton_cases import DEVICE, FP32, LENGTHS, MARKS, many_segments  # noqa: F401
 
 pytestmark = [*MARKS, pytest.mark.usefixtures("poisoned_memory")]
@@ -22,7 +23,7 @@ def check(arch, length, n=5, p=3, **ends):
     check_reference(KERNEL, arch, with_ends(signals, **ends), u, torch.float32, FP32, device=DEVICE)
 
 
-@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("length", some_slow(LENGTHS, 63, 64))
 @pytest.mark.parametrize("name", ["linear_attention", "mamba2"])
 def test_agrees_with_the_reference(name, length):
     check(dsf.architecture_named(name), length)
