@@ -292,7 +292,7 @@ def tune(
     from .cli_bench import names
     from .cli_tune import run_tune
 
-    run_tune(device, names(cases) or None, dtype, length, as_json)
+    run_tune(device, names(cases), dtype, length, as_json)
 
 
 # ------------------------------------------------------------------------------------------------------------- parts

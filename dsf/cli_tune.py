@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import torch
 import typer
 
 from .cli_output import fail, print_json
 
 
-def run_tune(device: str, cases: list[str] | None, dtype: str, length: int | None, as_json: bool) -> None:
+def run_tune(device: str, cases: list[str], dtype: str, length: int | None, as_json: bool) -> None:
     """Measures, tells what each program ended with, and keeps it."""
     from dsf_kernels.benchmarks.report import DTYPES
     from dsf_kernels.benchmarks.tuning import tune
@@ -24,10 +26,6 @@ def run_tune(device: str, cases: list[str] | None, dtype: str, length: int | Non
             typer.echo(f"{one.key}: {change}; {one.milliseconds_before:.3g} ms -> {one.milliseconds:.3g} ms")
     path = file_of(name_of(torch.device(device)))
     if as_json:
-        print_json({"file": str(path), "programs": [vars(one) | _shown(one) for one in found]})
+        print_json({"file": str(path), "programs": [asdict(one) for one in found]})
     else:
         typer.echo(f"kept in {path}" if path.exists() else "nothing was faster than the rule: no file was written")
-
-
-def _shown(one) -> dict:
-    return {"before": vars(one.before), "now": vars(one.now)}

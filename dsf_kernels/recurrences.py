@@ -59,6 +59,18 @@ class _Recurrence(torch.autograd.Function):
         return (None, None, *(g.sum_to_size(a.shape) if need else None for g, a, need in pairs))
 
 
+def columns_by_steps(
+    step: Callable[..., torch.Tensor], before: bool, x: torch.Tensor, c: torch.Tensor, u: torch.Tensor, *leaves
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """y_t = c_t^T x_t and the last state of x_t = step(x_{t-1}, u_t, *leaves_t), in plain torch: y in u's dtype."""
+    over_time = (a.expand(-1, u.shape[1], *a.shape[2:]).unbind(1) for a in (c, u, *leaves))
+    outputs = []
+    for c_t, u_t, *now in zip(*over_time, strict=True):
+        past, x = x, step(x, u_t, *now)
+        outputs.append((c_t[..., None] * (past if before else x)).sum(-2).to(u.dtype))
+    return torch.stack(outputs, 1), x
+
+
 def lined(x: torch.Tensor, size: int | None = None) -> torch.Tensor:
     """A leaf whose last axis lies in memory entry behind entry, expanded to `size`; other axes stay as they are."""
     x = x if size is None else x.expand(*x.shape[:-1], size)

@@ -45,7 +45,7 @@ def small(monkeypatch):
 
 def tuned(clock):
     how = dict(device="cpu", dtype=torch.float32, protocol=Protocol(1, 1, least=1), clock=clock)
-    return {one.key: one for one in tuning.tune(None, backend="triton_scalar", **how)}
+    return {one.key: one for one in tuning.tune(backend="triton_scalar", **how)}
 
 
 def test_what_is_faster_is_kept_and_used(folder, small):

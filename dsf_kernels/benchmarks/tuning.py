@@ -40,7 +40,7 @@ class Tuned:
 
 
 def tune(
-    cases: Iterable[str] | None = None,
+    cases: Iterable[str] = (),
     device: str = "cuda",
     dtype: torch.dtype = torch.bfloat16,
     length: int | None = None,
@@ -56,7 +56,7 @@ def tune(
     if torch.device(device).type not in DEVICES:
         raise ValueError(f"what is tuned are Triton programs, which run on {' or '.join(DEVICES)}, not on {device}")
     name, clock = configurations.name_of(torch.device(device)), clock or timer(device)
-    for case in cases_named(cases or ()):
+    for case in cases_named(cases):
         for shape in case.shapes[torch.device(device).type]:
             call = _both_passes(case, shape if length is None else shape.at(length), device, dtype, backend)
             with asked() as programs:

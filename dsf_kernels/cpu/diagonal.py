@@ -18,7 +18,7 @@ from dsf.operators import Diagonal
 from dsf.values import Log, is_number
 
 from ..costs import Cost
-from ..recurrences import Loops, lined, recur
+from ..recurrences import Loops, columns_by_steps, lined, recur
 from ..registry import REAL, kernel
 from ..sizes import Sizes
 from . import diagonal_backward, diagonal_forward, diagonal_rows
@@ -169,13 +169,11 @@ def _gradient(v: torch.Tensor, cut: Cut, shared: bool) -> torch.Tensor:
 
 def _plain(how, inputs) -> tuple[torch.Tensor, torch.Tensor]:
     (log, before), (a, b, c, u, x) = how, inputs
-    a, outputs = a.exp() if log else a, []
-    steps = (v.expand(-1, u.shape[1], -1, -1).unbind(1) for v in (a, b, c))
-    for a_t, b_t, c_t, u_t in zip(*steps, u.unbind(1), strict=True):
-        new = a_t[..., None] * x + b_t[..., None] * u_t[..., None, :]
-        outputs.append((c_t[..., None] * (x if before else new)).sum(-2))
-        x = new
-    return torch.stack(outputs, 1), x
+
+    def step(x: torch.Tensor, u, a, b) -> torch.Tensor:
+        return a[..., None] * x + b[..., None] * u[..., None, :]
+
+    return columns_by_steps(step, before, x, c, u, a.exp() if log else a, b)
 
 
 DIAGONAL = Loops(_forward, _backward, _plain)

@@ -78,11 +78,10 @@ def _plan(run: Run, layout: Layout, inputs: list[int], outputs: list[tuple[int, 
     fused = run.fused
     tail = (layout.H if run.along else layout.n) % layout.lanes > 0
     from_y = fused.from_y if back else fused.y
-    plan = Plan(
+    return Plan(
         tuple(fused.graph.values), tuple(inputs), tuple(outputs), fused.factor, fused.write, from_y,
         fused.form.before, run.along, tail,
     )  # fmt: skip
-    return plan
 
 
 def _forward(run: Run, keep: bool, inputs):

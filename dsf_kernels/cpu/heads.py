@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ..recurrences import Loops, strides
+from ..recurrences import Loops, columns_by_steps, strides
 from .compiling import compiled
 from .lanes import NARROW
 from .rows import room
@@ -80,11 +80,9 @@ def by_heads(
 
     def plain(how, inputs) -> tuple[torch.Tensor, torch.Tensor]:
         (before, more), (*leaves, w, x) = how, inputs
-        T, outputs = w.shape[1], []
-        over_time = zip(*(a.expand(-1, T, *a.shape[2:]).unbind(1) for a in (*leaves, w)), strict=True)
-        for *parts, c, drive in over_time:
-            past, x = x, step(more, x, *parts, drive)
-            outputs.append((c[..., None] * (past if before else x)).sum(-2))
-        return (torch.stack(outputs, 1) if outputs else w.clone()), x
+        if not w.shape[1]:
+            return w.clone(), x
+        *leaves, c = leaves
+        return columns_by_steps(lambda x, drive, *parts: step(more, x, *parts, drive), before, x, c, w, *leaves)
 
     return Loops(run_forward, run_backward, plain)

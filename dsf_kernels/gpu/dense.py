@@ -17,7 +17,7 @@ import torch
 from dsf.operators import Dense
 
 from ..costs import Cost
-from ..recurrences import Loops, recur
+from ..recurrences import Loops, columns_by_steps, recur
 from ..sizes import Sizes
 from .launching import alike, gpu_kernel, launch, multiprocessors, operands, placed, power, up_to
 
@@ -134,12 +134,11 @@ def _backward(before: bool, kept, inputs, outputs, dy, dlast):
 def plain(before: bool, inputs):
     """The same, step after step, in plain torch."""
     M, b, c, u, x = inputs
-    steps, outputs = (a.expand(-1, u.shape[1], *a.shape[2:]).float().unbind(1) for a in (M, b, c, u)), []
-    for M_t, b_t, c_t, u_t in zip(*steps, strict=True):
-        now = M_t @ x + b_t[..., None] * u_t[..., None, :]
-        outputs.append((c_t[..., None] * (x if before else now)).sum(-2).to(u.dtype))
-        x = now
-    return torch.stack(outputs, 1), x
+
+    def step(x: torch.Tensor, u, M, b) -> torch.Tensor:
+        return M.float() @ x + b.float()[..., None] * u.float()[..., None, :]
+
+    return columns_by_steps(step, before, x, c, u, M, b)
 
 
 DENSE = Loops(_forward, _backward, plain)

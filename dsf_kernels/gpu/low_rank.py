@@ -19,7 +19,7 @@ from dsf.values import Log, is_number, value
 
 from ..costs import Cost, tensor_cores
 from ..eager.chunked_scalar import declines as declines_scalar
-from ..recurrences import Loops, recur
+from ..recurrences import Loops, columns_by_steps, recur
 from ..sizes import Sizes
 from .configurations import Configuration, configuration
 from .launching import alike, gpu_kernel, launch, placed, power, up_to
@@ -125,14 +125,13 @@ def _backward(before: bool, kept, inputs, outputs, dy, dx):
 
 
 def _plain(before: bool, inputs):
-    *signals, w, x = inputs
-    steps, outputs = (a.expand(-1, w.shape[1], -1, -1).unbind(1) for a in (*signals, w)), []
-    for g, beta, b, c, u, v, w_t in zip(*steps, strict=True):
+    g, beta, b, c, u, v, w, x = inputs
+
+    def step(x: torch.Tensor, w, g, beta, b, u, v) -> torch.Tensor:
         z = (v[..., None] * x).sum(-2, keepdim=True)
-        now = g.float().exp()[..., None] * x - (beta * u)[..., None] * z + b[..., None] * w_t[..., None, :]
-        outputs.append((c[..., None] * (x if before else now)).sum(-2).to(w_t.dtype))
-        x = now
-    return torch.stack(outputs, 1), x
+        return g.float().exp()[..., None] * x - (beta * u)[..., None] * z + b[..., None] * w[..., None, :]
+
+    return columns_by_steps(step, before, x, c, w, g, beta, b, u, v)
 
 
 LOW_RANK = Loops(_forward, _backward, _plain)

@@ -16,7 +16,7 @@ from dsf.values import Log
 
 from ..costs import Cost, tensor_cores
 from ..eager.chunked_scalar import declines
-from ..recurrences import Loops, recur
+from ..recurrences import Loops, columns_by_steps, recur
 from ..sizes import Sizes
 from .configurations import configuration
 from .launching import alike, gpu_kernel, launch, placed, up_to
@@ -58,12 +58,11 @@ def _backward(before: bool, kept, inputs, outputs, dy, dx):
 
 def _plain(before: bool, inputs):
     g, b, c, u, x = inputs
-    steps, outputs = (a.expand(-1, u.shape[1], -1, -1).unbind(1) for a in (g, b, c, u)), []
-    for g_t, b_t, c_t, u_t in zip(*steps, strict=True):
-        now = g_t.float().exp()[..., None] * x + (b_t[..., None] * u_t[..., None, :])
-        outputs.append((c_t[..., None] * (x if before else now)).sum(-2).to(u.dtype))
-        x = now
-    return torch.stack(outputs, 1), x
+
+    def step(x: torch.Tensor, u, g, b) -> torch.Tensor:
+        return g.float().exp()[..., None] * x + b[..., None] * u[..., None, :]
+
+    return columns_by_steps(step, before, x, c, u, g, b)
 
 
 SCALAR = Loops(_forward, _backward, _plain)

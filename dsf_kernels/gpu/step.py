@@ -20,7 +20,7 @@ from dsf.values import Log, value
 
 from ..costs import Cost
 from ..derivatives import differentiable_gradients
-from ..recurrences import Loops, recur
+from ..recurrences import Loops, columns_by_steps, recur
 from ..sizes import Sizes
 from .launching import alike, gpu_kernel, launch, multiprocessors, placed, power, up_to
 
@@ -93,18 +93,16 @@ def _backward(how: How, kept, inputs, outputs, *gradients):
 
 def plain(how: How, inputs):
     """The same, step after step, in plain torch."""
-    *signals, x = inputs
-    steps, outputs = (a.expand(-1, signals[-1].shape[1], -1, -1).unbind(1) for a in signals), []
-    for one in zip(*steps, strict=True):
-        d, beta, along, seen, b, c, u = (a.to(x.dtype)[..., None] for a in one)
-        u = u.mT
+    d, beta, along, seen, b, c, u, x = inputs
+
+    def step(x: torch.Tensor, *one: torch.Tensor) -> torch.Tensor:
+        u, d, beta, along, seen, b = (a.to(x.dtype)[..., None] for a in one)
         now = x * {"none": 1.0, "number": how.rate, "log": d.exp(), "factor": d}[how.decay]
         if how.rank:
             now = now - (beta if how.scales else how.scale) * along * (seen * x).sum(-2, keepdim=True)
-        now = now + b * u
-        outputs.append((c * (x if how.before else now)).sum(-2).to(signals[-1].dtype))
-        x = now
-    return torch.stack(outputs, 1), x
+        return now + b * u.mT
+
+    return columns_by_steps(step, how.before, x, c, u, d, beta, along, seen, b)
 
 
 LOOPS = Loops(_forward, _backward, plain)
