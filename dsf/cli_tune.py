@@ -24,6 +24,8 @@ def run_tune(device: str, cases: list[str], dtype: str, length: int | None, as_j
         if not as_json:
             change = "as it was" if one.now == one.before else f"{one.before} -> {one.now}"
             typer.echo(f"{one.key}: {change}; {one.milliseconds_before:.3g} ms -> {one.milliseconds:.3g} ms")
+            for note in one.left_out:
+                typer.echo(f"    left out: {note}")
     path = file_of(name_of(torch.device(device)))
     if as_json:
         print_json({"file": str(path), "programs": [asdict(one) for one in found]})

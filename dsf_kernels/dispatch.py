@@ -21,7 +21,8 @@ from .blocks import run_in_blocks, suits
 from .columns import run_columns
 from .costs import Cost, floor, lift_cost, operators_cost
 from .explanation import Explanation
-from .packed import run_packed
+from .packed import check_count, packing_of, run_packed
+from .packing import Outline, Packing
 from .reach import transition, why_not, working_dtype
 from .registry import Kernel, kernels
 from .signature import signature
@@ -56,7 +57,7 @@ def simulate(
     (torch.Size([1, 100, 2, 4]), torch.Size([1, 2, 8, 4]))
     """
     if cu_seqlens is not None:
-        return run_packed(lambda *part: simulate(*part, backend=backend), system, u, state, cu_seqlens)  # type: ignore[arg-type]
+        return _simulate_packed(system, u, state, backend, packing_of(system, u, cu_seqlens))
     check_drive(system, u)
     check_state(system, u, state)
     check_state(system, u, getattr(system, "x0", None))
@@ -77,6 +78,31 @@ def simulate(
             return run_in_blocks(run, system, u, state)
         system = system.evaluated
     return run(system, u, state)
+
+
+def _simulate_packed(system: Any, u: torch.Tensor, state: Any, backend: str, packing: Packing) -> tuple:
+    """By a kernel that takes sequences as they lie, where that is the cheapest; else by separate runs."""
+    chosen = _packing_kernel(system, u, state, backend, packing)
+    if chosen is None:
+        return run_packed(lambda *part: simulate(*part, backend=backend), system, u, state, packing)
+    check_count(state, packing.count, False)
+    each = u[:, :1].expand(packing.count, *(-1,) * (u.dim() - 1))
+    check_state(system, each, state)
+    check_state(system, each, getattr(system, "x0", None))
+    late = isinstance(system, Deferred) and not chosen.streams
+    return _runner(chosen)(system.evaluated if late else system, u, state, packing)
+
+
+def _packing_kernel(system: Any, u: torch.Tensor, state: Any, backend: str, packing: Packing) -> Kernel | None:
+    """The kernel that runs all sequences at once, or None: they are separate runs, equal lengths side by side."""
+    plain = forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
+    if len(set(packing.lengths)) == 1 or plain or backend not in ("auto", *kernels()):
+        return None
+    chosen = kernels()[backend] if backend != "auto" else _remembered(system, u, packing.outline)
+    in_blocks = isinstance(system, Deferred) and not chosen.streams and suits(system, u, state)
+    if not chosen.packs or in_blocks:
+        return None
+    return chosen if backend == "auto" else _named(backend, system, u)
 
 
 def explain(system: System | Feedback | Bidirectional, u: torch.Tensor | None = None) -> Explanation:
@@ -116,14 +142,20 @@ def _runner(kernel: Kernel) -> Any:
 
 
 # --------------------------------------------------------------------------------------------------------- the choice
-def _choice(system: System | Feedback, u: torch.Tensor | None) -> tuple[Kernel, dict[str, str], Sizes]:
-    """The kernel, why not each other one, and the sizes on which the costs rest."""
-    sizes, dtype = sizes_of(system, u), working_dtype(system, u)
+def _choice(
+    system: System | Feedback, u: torch.Tensor | None, packed: Outline | None = None
+) -> tuple[Kernel, dict[str, str], Sizes]:
+    """The kernel, why not each other one, and the sizes on which the costs rest. One that does not pack runs several
+    times where sequences are packed."""
+    sizes, dtype = replace(sizes_of(system, u), packed=packed), working_dtype(system, u)
+    runs = packed.lengths if packed else 1
     reasons = {k: _reason(k, system, dtype, sizes) for k in kernels().values()}
     in_blocks = [k for k, why in reasons.items() if why is None and k.form != "system"]
     if isinstance(system, Deferred) and u is not None and suits(system, u, None) and in_blocks:
         reasons |= {k: WHOLE for k, why in reasons.items() if why is None and k not in in_blocks and not k.streams}
-    times = {k: _cost(k, system, sizes).milliseconds(sizes.device) for k, why in reasons.items() if why is None}
+    costs = {k: _cost(k, system, sizes) for k, why in reasons.items() if why is None}
+    costs = {k: cost if k.packs else replace(cost, calls=runs * cost.calls) for k, cost in costs.items()}
+    times = {k: cost.milliseconds(sizes.device) for k, cost in costs.items()}
     chosen = min(times, key=lambda k: times[k])
     dearer = {k: f"it costs more: {ms:.3g} ms (predicted, nominal)" for k, ms in times.items()}
     return chosen, {k.name: why or dearer[k] for k, why in reasons.items() if k is not chosen}, sizes
@@ -137,17 +169,17 @@ def _reason(kernel: Kernel, system: System | Feedback, dtype: torch.dtype, sizes
 _KNOWN: dict[tuple, Kernel] = {}
 
 
-def _remembered(system: System | Feedback, u: torch.Tensor) -> Kernel:
+def _remembered(system: System | Feedback, u: torch.Tensor, packed: Outline | None = None) -> Kernel:
     """The kernel; one token after the other, a system is asked about once."""
-    key = (*signature(system, u), id(kernels()), len(kernels()))
+    key = (*signature(system, u), id(kernels()), len(kernels()), packed)
     try:
         found = _KNOWN.get(key)
     except TypeError:  # an operator of the user's with a field that is no value
-        return _choice(system, u)[0]
+        return _choice(system, u, packed)[0]
     if found is None:
         if len(_KNOWN) >= MOST:
             _KNOWN.clear()
-        found = _KNOWN[key] = _choice(system, u)[0]
+        found = _KNOWN[key] = _choice(system, u, packed)[0]
     return found
 
 

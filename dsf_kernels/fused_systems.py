@@ -64,6 +64,12 @@ def _vector(M: Any, system: System, name: str) -> tuple[Any, bool]:
 
 def why_not_fused(system: System | Feedback) -> str | None:
     """Why there is nothing to fuse, or None."""
+    found = fused_or_why_not(system)
+    return found if isinstance(found, str) else None
+
+
+def fused_or_why_not(system: System | Feedback) -> Fused | str:
+    """The graph both ways of a system with gates to fuse, or why there is nothing to fuse."""
     if isinstance(system, Feedback):
         return "feedback: A_t is a function of y_{t-1}"
     if not isinstance(system, Deferred):
@@ -78,7 +84,7 @@ def why_not_fused(system: System | Feedback) -> str | None:
     steps = bool(fused.varying)  # else this is one step, all of which is constant
     made = [i for i in fused.graph.needed(fused.forward) if values[i].children and values[i].time >= steps]
     plain = 3 + form.log + 2 * (values[fused.y].op == "add")  # b u, c x, its sum, e^a, + d u
-    return None if len(made) > plain or form.drive or form.read else "its operators are its signals: nothing to fuse"
+    return fused if len(made) > plain or form.drive or form.read else "its operators are its signals: nothing to fuse"
 
 
 _WAYS_BACK: WeakKeyDictionary[Any, dict[tuple, Fused]] = WeakKeyDictionary()

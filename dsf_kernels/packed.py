@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
+from torch.utils.weak import WeakIdKeyDictionary
 
 from dsf.features import Features
 from dsf.feedback import Feedback
@@ -15,20 +16,22 @@ from dsf.transforms import Bidirectional
 from dsf.tree import tree_map
 from dsf.validation import check_drive
 
+from .packing import Packing
+
 WHOLE = (torch.int32, torch.int64)
 Run = Callable[[Any, torch.Tensor, Any], tuple[torch.Tensor, Any]]
 
 
 def run_packed(
-    run: Run, system: System | Feedback, u: torch.Tensor, state: Any, cu_seqlens: torch.Tensor
+    run: Run, system: System | Feedback, u: torch.Tensor, state: Any, packing: Packing
 ) -> tuple[torch.Tensor, Any]:
-    """run(system, u, state) of every sequence u[:, cu_seqlens[i] : cu_seqlens[i + 1]], u [1, T, H, p].
+    """run(system, u, state) of every sequence of u [1, T, H, p].
 
     States have the sequences on their first axis, [N, H, n, p]; of infinite features they are a list of N pasts.
     """
-    lengths = _lengths(system, u, cu_seqlens)
+    lengths = packing.lengths
     listed = isinstance(system, System) and isinstance(system.outline.B, Features)
-    _check_count(state, len(lengths), listed)
+    check_count(state, len(lengths), listed)
     cut = _Cut(lengths)
     outputs: list[Any] = [None] * len(lengths)
     states: list[Any] = [None] * len(lengths)
@@ -46,7 +49,7 @@ def run_packed(
 class _Cut:
     """Tensors cut into their sequences: once each, because slices would each have a gradient of full size."""
 
-    def __init__(self, lengths: list[int]):
+    def __init__(self, lengths: Sequence[int]):
         self.lengths = lengths
         self.pieces: dict[int, tuple] = {}
 
@@ -58,7 +61,7 @@ class _Cut:
         return torch.cat([pieces[i] for i in group]) if len(group) > 1 else pieces[group[0]]
 
 
-def _equal(lengths: list[int]) -> list[list[int]]:
+def _equal(lengths: Sequence[int]) -> list[list[int]]:
     """The places of each length."""
     groups: dict[int, list[int]] = {}
     for i, length in enumerate(lengths):
@@ -72,7 +75,8 @@ def _joined(states: list[Any]) -> Any:
     return torch.cat(states)
 
 
-def _check_count(state: Any, count: int, listed: bool) -> None:
+def check_count(state: Any, count: int, listed: bool) -> None:
+    """There is a state of every sequence, or none."""
     if state is None:
         return
     if listed and not (isinstance(state, list) and len(state) == count):
@@ -84,20 +88,33 @@ def _check_count(state: Any, count: int, listed: bool) -> None:
         )
 
 
-def _lengths(system: Any, u: torch.Tensor, cu_seqlens: Any) -> list[int]:
+def packing_of(system: Any, u: torch.Tensor, cu_seqlens: Any) -> Packing:
+    """Sequences u[:, cu_seqlens[i] : cu_seqlens[i + 1]]; raises where these are none."""
     if isinstance(system, Bidirectional):
         raise ValueError("a bidirectional system has no packed form: run its sequences one by one")
     check_drive(system, u)
     whole = isinstance(cu_seqlens, torch.Tensor) and cu_seqlens.dtype in WHOLE
     if not whole or cu_seqlens.dim() != 1:
         raise TypeError("cu_seqlens should be a tensor of whole numbers [N + 1]: 0, the ends of the N sequences")
-    ends = cu_seqlens.tolist()
+    ends = _numbers(cu_seqlens)
     lengths = [b - a for a, b in zip(ends, ends[1:], strict=False)]
     if u.shape[0] != 1:
         raise ValueError(f"packed sequences lie in one row, u [1, T, H, p], got a batch of {u.shape[0]}")
     if not lengths or ends[0] != 0 or min(lengths) < 0 or ends[-1] != u.shape[1]:
         raise ValueError(f"cu_seqlens should rise from 0 to T = {u.shape[1]}, got {_shortened(ends)}")
-    return lengths
+    return Packing(tuple(lengths))
+
+
+_READ: Any = WeakIdKeyDictionary()
+
+
+def _numbers(cu_seqlens: torch.Tensor) -> list[int]:
+    """Of a tensor that all layers of a model are given: a device is waited for once."""
+    version = None if cu_seqlens.is_inference() else cu_seqlens._version
+    known = _READ.get(cu_seqlens)
+    if version is None or known is None or known[0] != version:
+        known = _READ[cu_seqlens] = version, cu_seqlens.tolist()
+    return known[1]
 
 
 def _shortened(ends: list[int]) -> str:

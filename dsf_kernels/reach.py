@@ -17,6 +17,7 @@ from dsf.reference import initial_state
 from dsf.system import System
 from dsf.tree import leaves, tree_map
 
+from .packing import Packing
 from .registry import Kernel
 
 HALF = (torch.float16, torch.bfloat16)
@@ -55,13 +56,13 @@ def _not_columns(system: System) -> str | None:
 
 
 def _not_states(system: System) -> str | None:
-    return "micro-steps: the state is read at every J-th step only" if isinstance(system.A, Product) else None
+    return "micro-steps: the state is read at every J-th step only" if isinstance(system.B, Writes) else None
 
 
 def transition(system: System) -> Operator:
     """A of the first (micro-)step: its structure is that of all, and a lift of it is cheap."""
-    A = system.outline.A
-    return micro_step(A.factor, 0) if isinstance(A, Product) else A
+    step = system.outline
+    return micro_step(step.A.factor, 0) if isinstance(step.A, Product) and isinstance(step.B, Writes) else step.A
 
 
 def working_dtype(system: System | Feedback, u: torch.Tensor | None = None) -> torch.dtype:
@@ -71,8 +72,16 @@ def working_dtype(system: System | Feedback, u: torch.Tensor | None = None) -> t
     return reduce(torch.promote_types, found) if found else torch.get_default_dtype()
 
 
-def first_state(system: System, drive: torch.Tensor, given: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
+def first_state(
+    system: System,
+    drive: torch.Tensor,
+    given: torch.Tensor | None,
+    dtype: torch.dtype,
+    packing: Packing | None = None,
+) -> torch.Tensor:
     """The state from which a run starts, in the dtype in which it is kept: fp32 where the run is in half precision."""
+    if packing is not None:
+        drive = drive[:, :1].expand(packing.count, *(-1,) * (drive.dim() - 1))
     x = initial_state(system, drive) if given is None else given
     return x.to(torch.float32 if dtype in HALF else torch.promote_types(dtype, x.dtype))
 

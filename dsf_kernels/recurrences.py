@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from .derivatives import differentiable_gradients
+from .packing import Packing
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Loops:
     Gradients have the inputs' shapes, or those with axes expanded. saves: are the outputs needed for backward?
     """
 
-    forward: Callable[..., tuple[tuple[torch.Tensor, ...], torch.Tensor | None]]
+    forward: Callable[..., tuple[tuple[torch.Tensor, ...], Sequence[torch.Tensor]]]
     backward: Callable[..., Sequence[torch.Tensor]]
     plain: Callable[..., tuple[torch.Tensor, ...]]
     saves: bool = False
@@ -39,14 +40,14 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx, loops: Loops, how: Any, *inputs: torch.Tensor):  # type: ignore[override]
         outputs, kept = loops.forward(how, True, inputs)
-        ctx.loops, ctx.how, ctx.count = loops, how, len(inputs)
-        ctx.save_for_backward(*inputs, kept, *(outputs if loops.saves else ()))
+        ctx.loops, ctx.how, ctx.counts = loops, how, (len(inputs), len(inputs) + len(kept))
+        ctx.save_for_backward(*inputs, *kept, *(outputs if loops.saves else ()))
         return outputs
 
     @staticmethod
     def backward(ctx, *gradients: torch.Tensor):  # type: ignore[override]
-        saved = ctx.saved_tensors  # asked for once: activation checkpointing unpacks it once
-        inputs, (kept, *outputs) = saved[: ctx.count], saved[ctx.count :]
+        saved, (given, rest) = ctx.saved_tensors, ctx.counts  # asked for once: checkpointing unpacks it once
+        inputs, kept, outputs = saved[:given], saved[given:rest], saved[rest:]
         needs = ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():  # a derivative of the derivative is wanted
             loops, how = ctx.loops, ctx.how
@@ -59,10 +60,24 @@ class _Recurrence(torch.autograd.Function):
         return (None, None, *(g.sum_to_size(a.shape) if need else None for g, a, need in pairs))
 
 
+class Reads(NamedTuple):
+    """Of a run of columns: is y read before the step? Several sequences in one?"""
+
+    before: bool
+    packing: Packing | None = None
+
+
 def columns_by_steps(
-    step: Callable[..., torch.Tensor], before: bool, x: torch.Tensor, c: torch.Tensor, u: torch.Tensor, *leaves
+    step: Callable[..., torch.Tensor], how: Reads, x: torch.Tensor, c: torch.Tensor, u: torch.Tensor, *leaves
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """y_t = c_t^T x_t and the last state of x_t = step(x_{t-1}, u_t, *leaves_t), in plain torch: y in u's dtype."""
+    before, packing = how
+    if packing is not None:
+        each = zip(x.split(1), *(packing.apart(leaf) for leaf in (c, u, *leaves)), strict=True)
+        ys, xs = zip(*(columns_by_steps(step, Reads(before), *own) for own in each), strict=True)
+        return torch.cat(ys, 1), torch.cat(xs)
+    if not u.shape[1]:
+        return u, x
     over_time = (a.expand(-1, u.shape[1], *a.shape[2:]).unbind(1) for a in (c, u, *leaves))
     outputs = []
     for c_t, u_t, *now in zip(*over_time, strict=True):

@@ -4,6 +4,9 @@
     states    run(A, w, x) -> xs                       x_t = A_t x_{t-1} + w_t, every state
     system    run(system, u, state) -> (y, state)      as dsf.reference.scan
 
+A kernel that packs takes one argument more, a Packing: its u [1, T, H, p] are sequences one behind the other, each with
+a state of its own.
+
 A in the structure that the kernel covers, b, c [B | 1, T | 1, H | 1, n], u [B, T, H, p], w [B, T, H, n, p],
 x [B, H, n, p], xs as w; results in x's dtype. Everything else of a System (D, micro-steps, normaliser, real parts,
 readouts) is dispatch's affair, but for kernels of the form "system".
@@ -47,6 +50,7 @@ class Kernel:
     devices: tuple[str, ...] | None
     needs: tuple[str, str] | None
     streams: bool = False
+    packs: bool = False
 
     def unsupported(self, dtype: torch.dtype, device: str) -> str | None:
         """Why it cannot run on this dtype or device, or None."""
@@ -74,11 +78,12 @@ def kernel(
     devices: tuple[str, ...] | None = None,
     needs: tuple[str, str] | None = None,
     streams: bool = False,
+    packs: bool = False,
 ) -> Callable[[Callable], Callable]:
     """Registers a function of one of the signatures above; dtypes or devices None: all of them."""
 
     def register(run: Callable) -> Callable:
-        _REGISTRY[name] = Kernel(name, form, covers, run, cost, declines, fits, dtypes, devices, needs, streams)
+        _REGISTRY[name] = Kernel(name, form, covers, run, cost, declines, fits, dtypes, devices, needs, streams, packs)
         return run
 
     return register

@@ -17,7 +17,7 @@ from dsf.operators import Dense, Operator, matrix_product
 from dsf.tree import tree_map
 from dsf.values import value
 
-from .summaries import CLOSED, product
+from .products import CLOSED, product
 
 
 @dataclass(frozen=True)

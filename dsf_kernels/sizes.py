@@ -10,6 +10,7 @@ from dsf.feedback import Feedback
 from dsf.system import System
 from dsf.tree import leaves
 
+from .packing import Outline
 from .reach import working_dtype
 
 ASSUMED_LENGTH, ASSUMED_CHANNELS = 1024, 64
@@ -18,7 +19,7 @@ ASSUMED_LENGTH, ASSUMED_CHANNELS = 1024, 64
 @dataclass(frozen=True)
 class Sizes:
     """Of a run: state [batch, heads, n, p], `length` tokens of `micro` steps, bytes per entry. `assumed` says of which
-    of them the system alone does not tell."""
+    of them the system alone does not tell. packed: where they are several sequences in one."""
 
     batch: int
     length: int
@@ -29,10 +30,20 @@ class Sizes:
     device: str = "cpu"
     micro: int = 1
     assumed: str = ""
+    packed: Outline | None = None
 
     @property
     def steps(self) -> int:
         return self.length * self.micro
+
+    @property
+    def sequences(self) -> int:
+        return self.packed.sequences if self.packed else self.batch
+
+    @property
+    def longest(self) -> int:
+        """Steps of the longest sequence."""
+        return self.micro * (self.packed.longest if self.packed else self.length)
 
     @property
     def rows(self) -> int:

@@ -2,7 +2,8 @@
 
 Summaries compose, (P, S) then (P', S') being (P' P, P' S + S'), and composition is associative: stretches can be
 summarised side by side, and what lies between them is one small product per stretch. P keeps the structure of A where
-products do: multiples of I, diagonals (logarithms are summed), one-hot (indices are composed), shifts; else a matrix.
+products do (see products.py); else it is a matrix, whose columns run beside the state, from I, where nothing is
+written. What runs is run by the kernel that `simulate` takes.
 """
 
 from __future__ import annotations
@@ -10,20 +11,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import torch
+import torch.nn.functional as F
 
-from dsf import algebra
-from dsf.composites import Composed
+from dsf.composites import Writes
 from dsf.features import Features
-from dsf.operators import Dense, Diagonal, Identity, OneHotDiagonal, Operator, Scaled, Shift
+from dsf.lattice import climb, vector_like
+from dsf.operators import Dense, DiagonalPlusLowRank, Identity, Operator, RealPart
 from dsf.reference import driven, initial_state
 from dsf.system import System
-from dsf.tree import Node, leaves, tree_map, tree_steps
+from dsf.tree import Node, tree_steps
 
-from .reach import HALF, full_precision
-
-CLOSED = (Identity, Scaled, Diagonal, OneHotDiagonal, Shift, Dense)  # a product of two is again one
+from .dispatch import simulate
+from .products import in_closed_form, product
+from .reach import HALF, full_precision, transition
 
 
 @dataclass(frozen=True)
@@ -50,20 +53,11 @@ def summary(system: System, u: torch.Tensor) -> Summary:
     if u.dtype in HALF:
         system, u = full_precision(system), u.float()
     drive = driven(system, u)
-    B, T = drive.shape[:2]
     with torch.autocast(u.device.type, enabled=False):
-        if not T:
-            return Summary(Identity(), zero_state(system, drive))
-        size = max(1, math.isqrt(T))
-        whole = size * (T // size)
-        each = of_segments(fold(system, B, T, size), fold_tensor(drive, B, T, size))
-        parts = list(each_segment(each, B, whole // size))
-        if whole < T:
-            parts.append(of_segments(system.slice(whole, T), drive[:, whole:]))
-    found = parts[0]
-    for part in parts[1:]:
-        found = compose(found, part)
-    return found
+        x = zero_state(system, drive)
+        if not drive.shape[1]:
+            return Summary(Identity(), x)
+        return _of_states(*_states(system, drive, x), x)
 
 
 def compose(earlier: Summary, later: Summary) -> Summary:
@@ -76,7 +70,53 @@ def apply(summary: Summary, x: torch.Tensor) -> torch.Tensor:
     return summary.A.apply(x) + summary.state
 
 
+def zero_state(system: System, drive: torch.Tensor) -> torch.Tensor:
+    """0, whatever the system would start from."""
+    return initial_state(replace(system, x0=None), drive)
+
+
+# -------------------------------------------------------------------------------------------------- one run of a kernel
+def _states(system: System, drive: torch.Tensor, x: torch.Tensor) -> tuple[System, torch.Tensor]:
+    """The system without what reads its states x, and its drive: what an operator writes are vectors, times ones."""
+    B = system.B
+    if system.input_is_vector:
+        B, drive = system.write(drive)[..., 0], torch.ones_like(drive[..., :1])
+    c = x.new_zeros(1, 1, 1, system.state_size)
+    return System(A=system.A, B=B, C=RealPart(c) if c.is_complex() else c), drive
+
+
+def _of_states(system: System, drive: torch.Tensor, x: torch.Tensor) -> Summary:
+    """From x = 0."""
+    n, p = x.shape[2:]
+    A = in_closed_form(system.A, drive.shape[1], n, x)
+    if A is not None:
+        return Summary(A, simulate(system, drive, x)[1])
+    if not _is_low_rank(system):
+        return _in_segments(system, drive)
+    columns = torch.eye(n, dtype=x.dtype, device=x.device).expand(*x.shape[:2], n, n)
+    last = simulate(system, F.pad(drive, (0, n)), torch.cat([x, columns], -1))[1]
+    return Summary(Dense(last[..., p:]), last[..., :p])
+
+
+def _is_low_rank(system: System) -> bool:
+    """Is every step a diagonal and a matrix of rank one? For other structures kernels make a matrix of each step."""
+    A = transition(system) if isinstance(system.B, Writes) else system.outline.A
+    return climb(A, DiagonalPlusLowRank, system.state_size, vector_like(system)) is not None
+
+
 # ------------------------------------------------------------------------------------------------ segments side by side
+def _in_segments(system: System, drive: torch.Tensor) -> Summary:
+    """About sqrt(T) segments of so many steps, one after the other."""
+    B, T = drive.shape[:2]
+    size = math.isqrt(T)
+    whole = size * (T // size)
+    each = of_segments(fold(system, B, T, size), fold_tensor(drive, B, T, size))
+    parts = list(each_segment(each, B, whole // size))
+    if whole < T:
+        parts.append(of_segments(system.slice(whole, T), drive[:, whole:]))
+    return reduce(compose, parts)
+
+
 def fold_tensor(x: torch.Tensor, batch: int, length: int, size: int) -> torch.Tensor:
     """[B, T, ...] -> [B S, C, ...]: segments of C steps as sequences of their own; what is left over is dropped.
 
@@ -102,16 +142,11 @@ def each_segment(summaries: Summary, batch: int, segments: int) -> Iterator[Summ
     return tree_steps(summaries, cut, segments)
 
 
-def zero_state(system: System, drive: torch.Tensor) -> torch.Tensor:
-    """0, whatever the system would start from."""
-    return initial_state(replace(system, x0=None), drive)
-
-
 def of_segments(system: System, drive: torch.Tensor) -> Summary:
     """Step after step from zero, every sequence side by side; A along the way, or all at once where it is closed."""
     length, n = drive.shape[1], system.state_size
     x = zero_state(system, drive)
-    A, along = _at_once(system.A, length, n, x), None
+    A, along = in_closed_form(system.A, length, n, x), None
     for step, now in zip(system.steps(length), drive.unbind(1), strict=True):
         x = step.A.apply(x) + step.write(now)
         if A is None:
@@ -120,57 +155,3 @@ def of_segments(system: System, drive: torch.Tensor) -> Summary:
         A = Dense(along.reshape((1,) * (4 - along.dim()) + along.shape))
     assert A is not None
     return Summary(A, x)
-
-
-def _at_once(A: Operator, length: int, n: int, like: torch.Tensor) -> Operator | None:
-    """A_T ... A_1, or None where it is cheaper to let A act on I step after step."""
-    constant = all(leaf.shape[1] == 1 for leaf in leaves(A))
-    if isinstance(A, CLOSED):
-        return power(tree_map(lambda leaf: leaf[:, 0], A), length) if constant else over_time(A, length)
-    if not constant:
-        return None
-    M = algebra.dense(A, n, like)
-    return power(Dense(M.reshape((1,) * (5 - M.dim()) + M.shape)[:, 0]), length)
-
-
-# ------------------------------------------------------------------------------------------------------------ products
-def product(A: Operator, B: Operator) -> Operator:
-    """A B as one operator of a structure that products keep.
-
-    >>> product(Shift(1), Shift(2))
-    Shift(by=3, slots=0)
-    """
-    if isinstance(A, Shift) and isinstance(B, Shift) and A.slots == B.slots and A.by * B.by >= 0:
-        return Shift(A.by + B.by, A.slots)
-    if isinstance(A, OneHotDiagonal) and isinstance(B, OneHotDiagonal) and A.transposed and B.transposed:
-        return product(B.T, A.T).T
-    found = algebra.compose(A, B)
-    if not isinstance(found, Composed):
-        return found
-    n = algebra.rows(A) or algebra.rows(B)
-    return Dense(A.apply(algebra.dense(B, n)))
-
-
-def power(A: Operator, exponent: int) -> Operator:
-    """A^e for e >= 1, by squaring."""
-    found: Operator = Identity()
-    while True:
-        if exponent % 2:
-            found = product(found, A)
-        exponent //= 2
-        if not exponent:
-            return found
-        A = product(A, A)
-
-
-def over_time(A: Operator, length: int) -> Operator:
-    """A_T ... A_1 of leaves [B, T | 1, ...]: neighbours are multiplied, then their products, and so on."""
-    A = tree_map(lambda leaf: leaf.expand(leaf.shape[0], length, *leaf.shape[2:]), A)
-    last: Operator = Identity()  # what found no neighbour, the latest first
-    while length > 1:
-        if length % 2:
-            last = product(last, tree_map(lambda leaf: leaf[:, -1], A))
-        length //= 2
-        pairs = tree_map(lambda leaf: leaf[:, : 2 * length].unflatten(1, (length, 2)), A)  # noqa: B023 (used at once)
-        A = product(tree_map(lambda pair: pair[:, :, 1], pairs), tree_map(lambda pair: pair[:, :, 0], pairs))
-    return product(last, tree_map(lambda leaf: leaf[:, 0], A))

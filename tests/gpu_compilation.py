@@ -12,7 +12,8 @@ import torch
 from dsf_kernels.registry import kernels
 
 SHARED = {80: 163 * 1024, 90: 227 * 1024}  # bytes of shared memory that a program may have, by compute capability
-POINTERS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.int64: "*i64"}
+POINTERS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16"}
+POINTERS |= {torch.int64: "*i64", torch.int32: "*i32"}
 
 
 @dataclass(frozen=True)

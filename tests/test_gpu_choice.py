@@ -10,6 +10,7 @@ import torch
 import dsf
 from dsf import I, System, decay
 from dsf_kernels import dispatch
+from dsf_kernels.packing import Packing
 from dsf_kernels.registry import kernels
 from kernel_cases import draw
 
@@ -81,10 +82,36 @@ def test_cuda_takes_the_kernel_of_one_channel(name, n, heads, length, kernels, o
     assert dsf.explain(arch(**signals), u).kernel in kernels
 
 
+@pytest.mark.parametrize(
+    "name, kernel",
+    [("mamba2", "scalar"), ("gla", "diagonal"), ("gated_deltanet", "low_rank"), ("mamba", "fused_diagonal")],
+)
+def test_cuda_takes_packed_sequences_as_they_lie(name, kernel, on_cuda, monkeypatch):
+    monkeypatch.setattr(dispatch, "_KNOWN", {})
+    arch = dsf.architecture_named(name)
+    sizes = dict(heads=512, p=1) if name == "mamba" else dict(heads=8, p=64)
+    signals, u = draw(arch, 2048, n=16, batch=1, dtype=torch.float32, **sizes)
+    system = arch(**signals)
+
+    def kernel_of(*lengths):
+        return dispatch._packing_kernel(system, u, None, "auto", Packing(lengths))
+
+    assert kernel_of(1000, 48, 1000).name == f"triton_{kernel}"
+    assert kernel_of(1024, 1024) is None, "equal lengths are a batch"
+
+
+def test_a_few_packed_tokens_each_are_decoded(on_cuda, monkeypatch):
+    monkeypatch.setattr(dispatch, "_KNOWN", {})
+    arch = dsf.architecture_named("gated_deltanet")
+    signals, u = draw(arch, 96, heads=8, n=64, p=64, batch=1, dtype=torch.bfloat16)
+    lengths = (1, 2, 3) * 16
+    assert dispatch._packing_kernel(arch(**signals), u, None, "auto", Packing(lengths)).name == "triton_step_low_rank"
+
+
 def test_what_decodes_does_not_train(on_cuda):
     arch = dsf.architecture_named("gated_deltanet")
     signals, u = draw(arch, 32, heads=8, n=256, p=256, batch=8, dtype=torch.bfloat16)
-    assert dsf.explain(arch(**signals), u).kernel == "chunked_low_rank"
+    assert dsf.explain(arch(**signals), u).kernel == "triton_low_rank"
 
 
 def test_a_grid_is_no_longer_than_cuda_has(on_cuda):

@@ -7,7 +7,7 @@ import torch
 
 import dsf
 from dsf import Param, Vector
-from dsf_kernels.gpu import constant
+from dsf_kernels.gpu import constant, launching, responding
 from kernel_cases import (  # noqa: F401
     MIN,
     check_causal,
@@ -60,9 +60,54 @@ def test_agrees_with_the_reference(name):
         check(CASES[name], length)
 
 
+@pytest.fixture
+def segments(monkeypatch):
+    """Runs are cut in time wherever they have two chunks; how many segments each launch had."""
+    made = []
+
+    def launch(program, grid, like, *arguments, **constants):
+        made.append(grid[2])
+        launching.launch(program, grid, like, *arguments, **constants)
+
+    monkeypatch.setattr(responding, "LEAST", 1)
+    monkeypatch.setattr(responding, "multiprocessors", lambda device: 10**4)
+    monkeypatch.setattr(responding, "launch", launch)
+    return made
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_segments_of_time_agree_with_the_reference(name, segments):
+    check(CASES[name], 230)  # 7 chunks of 32 steps: the last segment is shorter
+    assert segments == [3, 4, 3, 4], "summaries and a run, forward and backward"
+
+
 def test_resets_are_exact():
     check(scalar, 130, g=(-20.0, MIN))
     check(log_diagonal, 130, g=(-20.0, MIN, 0.0, -200.0))
+
+
+def test_resets_and_growth_in_segments(segments):
+    check(scalar, 230, g=(-20.0, MIN, 1e-3))
+    check(log_diagonal, 230, g=(-20.0, MIN, 0.0, -200.0, 2e-3))
+    assert max(segments) == 4
+
+
+def test_zeros_stay_zeros_where_a_power_outgrows_fp32(segments):
+    signals, u = draw(log_diagonal, 230, heads=1, n=3, p=2, batch=1, dtype=torch.float32)
+    expected = dsf.simulate(log_diagonal(**with_ends(signals, g=(MIN,), b=(0.0,))), u, backend="reference")
+    grown = with_ends(signals, g=(1.5,), b=(0.0,))  # e^96 over a segment, of a state that nothing is written to
+    found = dsf.simulate(log_diagonal(**{k: x.to(DEVICE) for k, x in grown.items()}), u.to(DEVICE), backend=KERNEL)
+    assert max(segments) == 4 and all(close(a.cpu(), b, FP32) for a, b in zip(found, expected, strict=True))
+
+
+def test_segments_fill_the_device_and_are_worth_their_summaries(monkeypatch):
+    """One sequence of a million steps, a few chunks, and more rows than the device has room for."""
+    how, of = responding.How("diagonal", torch.float32), responding.Cut.of
+    monkeypatch.setattr(responding, "multiprocessors", lambda device: 132)
+    cuts = [of(how, torch.empty(*size, 32, device="meta"), 64) for size in ((1, 31250, 8), (2, 7, 8), (64, 1000, 512))]
+    assert [cut.segments for cut in cuts] == [132, 1, 1]
+    short = of(how, torch.empty(1, 400, 8, 32, device="meta"), 64)
+    assert short.segments == 40 and short.per == 10
 
 
 def test_several_blocks_of_rows_and_large_states():
@@ -72,6 +117,11 @@ def test_several_blocks_of_rows_and_large_states():
 
 def test_the_future_does_not_reach_the_past():
     check_causal(KERNEL, ZOO["s4d"], 140, 70, DEVICE, heads=2, n=3, p=2, batch=1, dtype=torch.float32)
+
+
+def test_nor_in_segments(segments):
+    check_causal(KERNEL, ZOO["s4d"], 140, 70, DEVICE, heads=2, n=3, p=2, batch=1, dtype=torch.float32)
+    assert max(segments) == 4
 
 
 def test_what_it_declines():

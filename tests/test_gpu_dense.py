@@ -6,9 +6,11 @@ import torch
 import dsf
 from dsf.operators import Dense
 from dsf_kernels.gpu import dense
+from dsf_kernels.gpu.configurations import Configuration, forced
+from dsf_kernels.recurrences import Reads
 from kernel_cases import check_causal, check_reference, close, draw, poisoned_memory, with_ends  # noqa: F401
 from long_cases import some_slow
-from triton_cases import DEVICE, FP32, LENGTHS, MARKS
+from triton_cases import DEVICE, FP32, LENGTHS, MARKS, check_packed
 
 pytestmark = [*MARKS, pytest.mark.usefixtures("poisoned_memory")]
 KERNEL = "triton_dense"
@@ -44,6 +46,7 @@ def check(name, length, heads=1, n=3, p=2, batch=1, **ends):
 @pytest.fixture
 def in_segments(monkeypatch):
     monkeypatch.setattr(dense, "LEAST", 16)
+    monkeypatch.setattr(dense, "EVERY", 8)
     monkeypatch.setattr(dense, "multiprocessors", lambda device: 10**4)
 
 
@@ -67,6 +70,26 @@ def test_segments_of_a_state_of_several_blocks(in_segments):
 @pytest.mark.parametrize("n, p", [(1, 1), (20, 70), (64, 5)])
 def test_any_size_of_the_state(n, p):
     check("varying", 5, n=n, p=p, batch=2)
+
+
+@pytest.mark.parametrize("name", ["constant", "transposed", "deltaproduct"])
+def test_sequences_in_one_pack(name):
+    check_packed(KERNEL, ALL[name], ends=(0, 5, 5, 22, 23, 35), n=3, p=2, heads=2)
+
+
+def test_a_pack_is_one_launch(monkeypatch):
+    seen, launch = [], dense.launch
+    monkeypatch.setattr(dense, "launch", lambda *given, **more: seen.append(given) or launch(*given, **more))
+    check_packed(KERNEL, varying, ends=(0, 2, 2, 5), n=3, p=2, heads=1)
+    assert len(seen) == 2, "forward, and backward"
+
+
+@pytest.mark.parametrize("name", ["varying", "constant"])
+def test_segments_of_packed_sequences(name, in_segments):
+    """One in three segments of three parts each, one in two; states in two blocks of columns."""
+    narrow = Configuration(16, 4, 1)
+    with forced("dense 16 32 float32", narrow), forced("dense_backward 16 32 float32", narrow):
+        check_packed(KERNEL, ALL[name], ends=(0, 51, 51, 78, 79), n=3, p=18, heads=1)
 
 
 def test_repeated_keys_and_full_reflections():
@@ -95,4 +118,4 @@ def test_no_step_and_derivatives_of_derivatives():
         return torch.autograd.grad(first.sum(), M)[0]
 
     found = second(lambda M: dense.run(Dense(M), k, k, u, x, False)[0])
-    assert close(found, second(lambda M: dense.plain(False, (M, k, k, u, x))[0]), FP32)
+    assert close(found, second(lambda M: dense.plain(Reads(False), (M, k, k, u, x))[0]), FP32)

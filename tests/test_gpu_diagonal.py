@@ -11,7 +11,7 @@ from dsf.reference import scan
 from dsf_kernels.registry import kernels
 from kernel_cases import MIN, check_causal, check_reference, close, draw, poisoned_memory, with_ends  # noqa: F401
 from long_cases import some_slow
-from triton_cases import DEVICE, FP32, LENGTHS, MARKS, many_segments  # noqa: F401
+from triton_cases import DEVICE, FP32, LENGTHS, MARKS, check_packed, many_segments  # noqa: F401
 
 pytestmark = [*MARKS, pytest.mark.usefixtures("poisoned_memory")]
 KERNEL = "triton_diagonal"
@@ -111,13 +111,18 @@ def test_numbers():
         assert close(y.cpu(), scan(System(A=Diagonal(a), B=k, C=k), u)[0], FP32)
 
 
-def test_packed_sequences():
-    signals, u = draw(GLA, 70, heads=1, n=5, p=3, batch=1, dtype=torch.float32)
-    ends = torch.tensor([0, 4, 4, 70])
-    system = GLA(**{k: x.to(DEVICE) for k, x in signals.items()})
-    y, state = dsf.simulate(system, u.to(DEVICE), backend=KERNEL, cu_seqlens=ends.to(DEVICE))
-    expected, last = dsf.simulate(GLA(**signals), u, backend="reference", cu_seqlens=ends)
-    assert close(y.cpu(), expected, FP32) and close(state.cpu(), last, FP32)
+@pytest.mark.parametrize("arch", [GLA, RWKV6], ids=["gla", "rwkv6"])
+def test_sequences_in_one_pack(arch):
+    check_packed(KERNEL, arch)
+
+
+def test_segments_of_packed_sequences(many_segments):  # noqa: F811
+    check_packed(KERNEL, GLA, ends=(0, 10, 150, 330), heads=1)
+
+
+def test_shorter_chunks_of_packed_sequences(monkeypatch):
+    monkeypatch.setattr("dsf_kernels.gpu.walking.CHUNK", 16)
+    check_packed(KERNEL, GLA)
 
 
 def test_the_future_does_not_reach_the_past():

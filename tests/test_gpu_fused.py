@@ -5,21 +5,35 @@ import torch
 
 import dsf
 from dsf_kernels.gpu import fused_cut, fused_diagonal
+from dsf_kernels.gpu.configurations import Configuration, asked, forced
 from fused_cases import FUNCTIONS, OWN, of_torch
-from kernel_cases import MIN, check_causal, check_reference, close, draw, poisoned_memory, with_ends  # noqa: F401
+from kernel_cases import (
+    MIN,
+    check_causal,
+    check_reference,
+    close,
+    draw,
+    in_dtype,
+    poisoned_memory,  # noqa: F401
+    run,
+    start,
+    with_ends,
+)
+from long_cases import some_slow
 from triton_cases import DEVICE, FP32, INTERPRETED, MARKS
 
 pytestmark = [*MARKS, pytest.mark.usefixtures("poisoned_memory")]
 KERNEL = "triton_fused_diagonal"
 ZOO = {name: dsf.architecture_named(name) for name in ("mamba", "rglru")}
 ENDS = (0.0, -20.0, -200.0, -1e4, MIN)
+PACKED = torch.tensor([0, 3, 3, 4, 26, 30])  # among them none, one, and one over several kept states
 
 
 @pytest.fixture(autouse=True)
 def small_and_at_any_length(monkeypatch):
     monkeypatch.setattr("dsf.deferred.LONG", 0)
     if INTERPRETED:
-        monkeypatch.setattr(fused_cut, "STEPS", (4, 2))
+        monkeypatch.setattr(fused_cut, "STAGES", (2, 1))
         for module in (fused_cut, fused_diagonal):
             monkeypatch.setattr(module, "EVERY", 8)
 
@@ -107,6 +121,85 @@ def test_gradients_of_gradients():
 
     for a, b in zip(twice(KERNEL), twice("reference"), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def packed(name, **sizes):
+    """Signals and u of sequences one behind the other, and a state of each; all as fp32 rounds them."""
+    arch = (OWN | ZOO)[name]
+    signals, u = draw(arch, 30, **({"heads": 2, "n": 3, "p": 1, "batch": 1} | sizes))
+    signals = with_ends(signals, **{name: ENDS for name in signals.keys() & {"g"}})
+    one = start(arch, signals, u)
+    states = torch.randn(5, *one.shape[1:], dtype=one.dtype, generator=torch.Generator().manual_seed(3))
+    rounded = lambda x: in_dtype(in_dtype(x, torch.float32), torch.float64)  # noqa: E731
+    return arch, {k: rounded(x) for k, x in signals.items()}, rounded(u), rounded(states)
+
+
+def check_packed(name, **sizes):
+    given = packed(name, **sizes)
+    expected = run(*given, "reference", cu_seqlens=PACKED)
+    found = run(*given, KERNEL, torch.float32, DEVICE, cu_seqlens=PACKED)
+    wrong = [name for name, value in expected.items() if not close(found[name], value, FP32)]
+    assert not wrong, f"packed {KERNEL} differs from the reference in {wrong}"
+
+
+@pytest.mark.parametrize(
+    "name", some_slow(["steps", "resets", "shared", "numbers", "leaky", "rglru"], "numbers", "leaky", "shared")
+)
+def test_packed_sequences(name):
+    check_packed(name)
+
+
+@pytest.mark.parametrize("name", some_slow(["steps", "resets", "shared"], "steps", "resets"))
+def test_packed_sequences_in_segments(name, in_segments):
+    check_packed(name)
+
+
+@pytest.mark.parametrize("name", some_slow(["shared", "leaky"], "leaky"))
+def test_packed_sequences_in_blocks(name, monkeypatch):
+    """Parts of what heads and rows share lie behind each other."""
+    monkeypatch.setattr(fused_cut, "ENTRIES", 2)
+    check_packed(name)
+
+
+def test_packed_sequences_are_one_run(monkeypatch):
+    """As many launches as of one sequence, and the bits of separate runs."""
+    counted, launch = [], fused_diagonal.launch
+    monkeypatch.setattr(fused_diagonal, "launch", lambda *a, **k: counted.append(1) or launch(*a, **k))
+    given = packed("steps")
+    found = run(*given, KERNEL, torch.float32, DEVICE, cu_seqlens=PACKED)
+    assert len(counted) == 2
+    arch, signals, u, states = given
+    u, states = (x.to(DEVICE, torch.float32) for x in (u, states))
+    system = arch(**{k: x.to(DEVICE, torch.float32) for k, x in signals.items()})
+    for i, (lo, hi) in enumerate(zip(PACKED.tolist(), PACKED.tolist()[1:], strict=False)):
+        if hi - lo > 1:  # a single step is a graph of its own: all of it is constant
+            y, x = dsf.simulate(system.slice(lo, hi), u[:, lo:hi], states[i : i + 1], backend=KERNEL)
+            assert torch.equal(found["y"][:, lo:hi], y.cpu()) and torch.equal(found["final state"][i : i + 1], x.cpu())
+
+
+def test_packed_gradients_of_gradients():
+    arch, signals, u, states = packed("steps")
+    signals = {k: x.to(DEVICE, torch.float32).requires_grad_() for k, x in signals.items()}
+    u, states = (x.to(DEVICE, torch.float32).requires_grad_() for x in (u, states))
+
+    def twice(backend):
+        y, x = dsf.simulate(arch(**signals), u, states, backend=backend, cu_seqlens=PACKED)
+        (g,) = torch.autograd.grad(y.square().sum() + x.square().sum(), signals["z"], create_graph=True)
+        return torch.autograd.grad(g.square().sum(), (u, states, signals["z"], signals["log_a"]))
+
+    for a, b in zip(twice(KERNEL), twice("reference"), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("columns, stages", some_slow([(16, 1), (16, 3), (32, 1), (32, 3)], (16, 3), (32, 1), (32, 3)))
+def test_configurations_that_can_be_measured(columns, stages):
+    """Every tile and number of steps computes the same; a program of each body has its own."""
+    signals, u = draw(OWN["shared"], 9, heads=3, n=7, p=1, batch=1)
+    keys = [f"fused_{way}_shared 16 32 float32" for way in ("forward", "backward")]
+    with asked() as found, forced(keys[0], Configuration(columns, 4, stages)):
+        with forced(keys[1], Configuration(columns, 4, stages)):
+            check_reference(KERNEL, OWN["shared"], signals, u, torch.float32, FP32, device=DEVICE)
+    assert found == dict.fromkeys(keys, Configuration(columns, 4, stages))
 
 
 def test_what_it_declines():

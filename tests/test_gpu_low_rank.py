@@ -5,9 +5,11 @@ import torch
 
 import dsf
 from dsf.operators import DiagonalPlusLowRank
+from dsf_kernels.gpu.walking import cut_of
 from kernel_cases import MIN, check_causal, check_reference, close, draw, poisoned_memory, with_ends  # noqa: F401
+from long_cases import some_slow
 from low_rank_cases import separate, separate_before, signed
-from triton_cases import DEVICE, FP32, LENGTHS, MARKS, many_segments  # noqa: F401
+from triton_cases import DEVICE, FP32, LENGTHS, MARKS, check_packed, many_segments  # noqa: F401
 
 pytestmark = [*MARKS, pytest.mark.usefixtures("poisoned_memory")]
 KERNEL = "triton_low_rank"
@@ -45,9 +47,10 @@ def check(arch, length, n=5, p=3, heads=1, batch=1, change=lambda signals: signa
     check_reference(KERNEL, arch, signals, u, torch.float32, FP32, device=DEVICE)
 
 
-@pytest.mark.parametrize(
-    "name, length", [("gated_deltanet", length) for length in LENGTHS] + [("kda", 1), ("kda", 130)]
-)
+CASES = [("gated_deltanet", length) for length in LENGTHS] + [("kda", 1), ("kda", 130)]
+
+
+@pytest.mark.parametrize("name, length", some_slow(CASES, *(("gated_deltanet", length) for length in (63, 64, 65))))
 def test_agrees_with_the_reference(name, length):
     check(named(name), length)
 
@@ -87,7 +90,15 @@ def test_segments_of_time_meet(name, many_segments):  # noqa: F811
 
 @pytest.mark.parametrize("name", ["gated_deltanet", "kda"])
 def test_several_blocks_of_channels(name):
-    check(named(name), 20, n=70, p=35)
+    check(named(name), 20, n=130, p=35)
+
+
+def test_states_too_wide_for_summaries(many_segments):  # noqa: F811
+    """They are not cut in time."""
+    check(named("gated_deltanet"), 66, n=130)
+    u = torch.empty(1, 1000, 1, 3)
+    segments = [cut_of(u, n, None, READY=True, RANK=True, BEFORE=0).segments for n in (128, 130)]
+    assert segments[0] > 1 == segments[1]
 
 
 @pytest.mark.parametrize("name", ["gated_deltanet", "kda"])
@@ -118,13 +129,28 @@ def test_what_is_shared_is_read_where_it_lies():
     check(shared, 20, heads=2, batch=2)
 
 
-def test_sequences_in_one_pack():
-    (signals, u), ends = draw(named("gated_deltanet"), 20, heads=1, n=5, p=3, batch=1), torch.tensor([0, 7, 20])
-    on_device = {key: x.float().to(DEVICE) for key, x in signals.items()}
-    system, drive = named("gated_deltanet")(**on_device), u.float().to(DEVICE)
-    y, _ = dsf.simulate(system, drive, backend=KERNEL, cu_seqlens=ends.to(DEVICE))
-    expected, _ = dsf.simulate(named("gated_deltanet")(**signals), u, backend="reference", cu_seqlens=ends)
-    assert close(y.cpu(), expected, FP32)
+PACK = (0, 5, 5, 70, 71, 80)  # one that is empty, one of a step, one with a chunk and a tail
+
+
+@pytest.mark.parametrize("name", some_slow(["gated_deltanet", "separate_before"], "separate_before"))
+def test_sequences_in_one_pack(name):
+    check_packed(KERNEL, named(name), PACK)
+
+
+def test_resets_in_a_pack():
+    check_packed(KERNEL, separate, PACK, lambda signals: with_ends(signals, g=ENDS), heads=1)
+
+
+@pytest.mark.parametrize("name", some_slow(["gated_deltanet", "kda"], "gated_deltanet"))
+def test_segments_of_packed_sequences(name, many_segments):  # noqa: F811
+    check_packed(KERNEL, named(name), (0, 10, 140), heads=1)
+
+
+@pytest.mark.parametrize("name", some_slow(["gated_deltanet", "kda"], "gated_deltanet"))
+def test_short_chunks_of_packed_sequences(name, monkeypatch):
+    """As fp32 has them on a device: several chunks in a unit, and none in the rest of the last."""
+    monkeypatch.setattr("dsf_kernels.gpu.walking.INTERPRETED", False)
+    check_packed(KERNEL, named(name), (0, 5, 5, 38, 39), heads=1)
 
 
 def test_decays_outside_log_space_are_declined():

@@ -32,13 +32,15 @@ CASES = [
 ]
 
 
-def check(kernel, name, dtype, length=2065, batch=2, heads=4, n=64, p=64):
+def check(kernel, name, dtype, length=2065, batch=2, heads=4, n=64, p=64, **more):
     architecture = dsf.architecture_named(name)
     signals, u = draw(architecture, length, heads, n, p, batch)
     state = start(architecture, signals, u)
+    if more:
+        state = state.expand(len(more["cu_seqlens"]) - 1, *state.shape[1:])
     signals, u, state = {k: in_dtype(x, dtype) for k, x in signals.items()}, u.to(dtype), in_dtype(state, dtype)
-    expected = run(architecture, signals, u, state, EAGER[kernel], torch.float64, device="cuda")
-    found = run(architecture, signals, u, state, kernel, dtype, device="cuda")
+    expected = run(architecture, signals, u, state, EAGER[kernel], torch.float64, device="cuda", **more)
+    found = run(architecture, signals, u, state, kernel, dtype, device="cuda", **more)
     wrong = [k for k, value in expected.items() if not close(found[k], value, TOLERANCES[dtype])]
     assert not wrong, f"{kernel} differs from {EAGER[kernel]} in {wrong}"
 
@@ -67,6 +69,12 @@ def test_decoding(kernel, name, steps):
 @pytest.mark.parametrize("kernel, name", CASES, ids=" ".join)
 def test_one_long_sequence_is_cut_in_time(kernel, name):
     check(kernel, name, torch.bfloat16, length=16384, batch=1, heads=2)
+
+
+@pytest.mark.parametrize("kernel, name", CASES, ids=" ".join)
+def test_sequences_in_one_pack(kernel, name):
+    ends = torch.tensor([0, 1, 1, 700, 4000, 4097]).cuda()
+    check(kernel, name, torch.bfloat16, length=4097, batch=1, heads=4, n=128, p=128, cu_seqlens=ends)
 
 
 def test_many_sequences_fill_the_card_without_segments():

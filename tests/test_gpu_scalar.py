@@ -7,7 +7,7 @@ import dsf
 from dsf import I, LogDecay, System, Vector, architecture, decay
 from kernel_cases import MIN, check_causal, check_reference, draw, poisoned_memory, with_ends  # noqa: F401
 from long_cases import some_slow
-from triton_cases import DEVICE, FP32, LENGTHS, MARKS, many_segments  # noqa: F401
+from triton_cases import DEVICE, FP32, LENGTHS, MARKS, check_packed, many_segments  # noqa: F401
 
 pytestmark = [*MARKS, pytest.mark.usefixtures("poisoned_memory")]
 KERNEL = "triton_scalar"
@@ -52,3 +52,18 @@ def test_the_future_does_not_reach_the_past():
     check_causal(
         KERNEL, dsf.architecture_named("mamba2"), heads=2, n=5, p=3, batch=1, dtype=torch.float32, device=DEVICE
     )
+
+
+@pytest.mark.parametrize("arch", [dsf.architecture_named("mamba2"), read_before], ids=lambda arch: arch.name)
+def test_sequences_in_one_pack(arch):
+    check_packed(KERNEL, arch)
+
+
+def test_segments_of_packed_sequences(many_segments):  # noqa: F811
+    check_packed(KERNEL, dsf.architecture_named("retnet"), ends=(0, 10, 150, 330), heads=1)
+
+
+def test_short_chunks_of_packed_sequences(monkeypatch):
+    """As fp32 has them on a device."""
+    monkeypatch.setattr("dsf_kernels.gpu.walking.INTERPRETED", False)
+    check_packed(KERNEL, dsf.architecture_named("mamba2"))

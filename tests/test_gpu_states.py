@@ -8,8 +8,9 @@ from dsf.operators import Diagonal
 from dsf.values import Log
 from dsf_kernels.cpu.elementwise import plain
 from dsf_kernels.gpu import states
+from dsf_kernels.packing import Packing
 from kernel_cases import MIN, check_causal, check_reference, close, draw, poisoned_memory, start, with_ends  # noqa: F401
-from triton_cases import DEVICE, FP32, INTERPRETED, LENGTHS, MARKS
+from triton_cases import DEVICE, FP32, INTERPRETED, LENGTHS, MARKS, check_packed
 
 pytestmark = [*MARKS, pytest.mark.usefixtures("poisoned_memory")]
 KERNEL = "triton_states"
@@ -31,7 +32,8 @@ def leaky(g=dsf.Param(dsf.Vector(-dsf.inf, 0)), i=dsf.Vector(0, 1)):
 
 
 ZOO = {name: dsf.architecture_named(name) for name in ("rglru", "mamba", "s4d")}
-CASES = ZOO | {a.name: a for a in (signed, rotating, leaky)}
+OWN = {"signed": signed, "rotating": rotating, "leaky": leaky}
+CASES = ZOO | OWN
 
 
 @pytest.fixture(autouse=True)
@@ -59,12 +61,29 @@ def test_agrees_with_the_reference(name, length):
 
 @pytest.mark.parametrize("name", ["rglru", "leaky"])
 def test_resets_and_strong_decays_are_exact(name, in_segments):
-    check(CASES.get(name, leaky), 65, g=(0.0, -20.0, -200.0, -1e4, MIN))
+    check(CASES[name], 65, g=(0.0, -20.0, -200.0, -1e4, MIN))
 
 
 @pytest.mark.parametrize("name", ["signed", "rotating", "s4d"])
 def test_segments_of_time_meet(name, in_segments):
-    check({"signed": signed, "rotating": rotating}.get(name) or ZOO[name], 70)
+    check(CASES[name], 70)
+
+
+@pytest.mark.parametrize("name", ["signed", "rotating", "s4d", "leaky"])
+def test_sequences_in_one_pack(name):
+    check_packed(KERNEL, CASES[name], ends=(0, 5, 5, 21, 22, 40), n=3, p=2)
+
+
+def test_a_pack_is_one_launch(monkeypatch):
+    seen, launch = [], states.launch
+    monkeypatch.setattr(states, "launch", lambda *given, **more: seen.append(given) or launch(*given, **more))
+    check_packed(KERNEL, ZOO["rglru"], ends=(0, 2, 2, 5), n=3, p=2, heads=1)
+    assert len(seen) == 2, "forward, and backward"
+
+
+@pytest.mark.parametrize("name", ["signed", "rotating", "s4d"])
+def test_segments_of_packed_sequences(name, in_segments):
+    check_packed(KERNEL, CASES[name], ends=(0, 3, 48, 48, 66, 67), n=3, p=2, heads=1)
 
 
 BROADCASTS = {
@@ -113,11 +132,16 @@ def test_numbers_and_no_step():
 
 
 def test_derivatives_of_derivatives():
-    w, x = torch.randn(1, 3, 1, 2, 1, device=DEVICE), torch.randn(1, 1, 2, 1, device=DEVICE)
-    a = torch.rand(1, 3, 1, 2, device=DEVICE, requires_grad=True)
+    w, x = torch.randn(1, 5, 1, 2, 1, device=DEVICE), torch.randn(2, 1, 2, 1, device=DEVICE)
+    a = torch.rand(1, 5, 1, 2, device=DEVICE, requires_grad=True)
 
     def second(run):
         first = torch.autograd.grad(run(a).square().sum(), a, create_graph=True)[0]
         return torch.autograd.grad(first.sum(), a)[0]
 
-    assert close(second(lambda a: states.run(Diagonal(a), w, x)), second(lambda a: plain(False, a, w, x)), FP32)
+    def apart(a):
+        return torch.cat([plain(False, a[:, :2], w[:, :2], x[:1]), plain(False, a[:, 2:], w[:, 2:], x[1:])], 1)
+
+    packing = Packing((2, 3))
+    assert close(second(lambda a: states.run(Diagonal(a), w, x[:1])), second(lambda a: plain(False, a, w, x[:1])), FP32)
+    assert close(second(lambda a: states.run(Diagonal(a), w, x, packing)), second(apart), FP32)

@@ -20,7 +20,7 @@ from kernel_cases import (  # noqa: F401
     with_ends,
 )
 from low_rank_cases import constant, separate, separate_before, signed
-from triton_cases import DEVICE, FP32, MARKS
+from triton_cases import DEVICE, FP32, MARKS, check_packed
 
 pytestmark = [*MARKS, pytest.mark.usefixtures("poisoned_memory")]
 SCALED, DIAGONAL, LOW_RANK = (f"triton_step_{name}" for name in ("scaled", "diagonal", "low_rank"))
@@ -68,6 +68,21 @@ def test_resets_and_full_reflections_are_exact(kernel, name):
     ends = {"g": (-20.0, MIN, 0.0, -200.0), "beta": (0.0, 1.0, 2.0), "log_gamma": (MIN,)}
     architecture = dsf.architecture_named(name)
     check(kernel, architecture, 9, **{k: v for k, v in ends.items() if k in architecture.signals})
+
+
+PACKED = [(SCALED, "retnet"), (SCALED, "mamba2"), (DIAGONAL, "rwkv6"), (LOW_RANK, "kda"), (LOW_RANK, "deltaproduct")]
+
+
+@pytest.mark.parametrize("kernel, name", PACKED)
+def test_sequences_in_one_pack(kernel, name):
+    check_packed(kernel, dsf.architecture_named(name), ends=(0, 4, 4, 5, 11, 12), n=5, p=3)
+
+
+def test_a_pack_is_one_launch(monkeypatch):
+    seen, launch = [], step.launch
+    monkeypatch.setattr(step, "launch", lambda *given, **more: seen.append(given) or launch(*given, **more))
+    check_packed(LOW_RANK, dsf.architecture_named("kda"), ends=(0, 2, 2, 5), n=3, p=2, heads=1)
+    assert len(seen) == 1
 
 
 def test_numbers_in_a_transition():

@@ -11,7 +11,8 @@ from dsf_kernels.benchmarks.case import Shape
 from dsf_kernels.benchmarks.cases import cases_named
 from dsf_kernels.benchmarks.measure import Protocol
 from dsf_kernels.gpu import configurations
-from dsf_kernels.gpu.configurations import Configuration, asked, configuration, forced, rule
+from dsf_kernels.gpu.configurations import COLUMNS, Configuration, asked, configuration, forced, rule
+from long_cases import some_slow
 from triton_cases import MARKS
 
 pytestmark = [*MARKS, pytest.mark.skipif(torch.cuda.is_available(), reason="here the clock is the test's own")]
@@ -29,11 +30,9 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def small(monkeypatch):
-    """One small case, and a clock to which two warps are fast."""
-    (case,) = cases_named(["linear_attention"])
-    case = replace(case, shapes={"cpu": (Shape(1, 20, 1, 4, 3),)})
-    monkeypatch.setattr(tuning, "cases_named", lambda names: [case])
-    monkeypatch.setattr(tuning, "CANDIDATES", [Configuration(16, 1, 1), Configuration(16, 2, 1)])
+    """One small case, and a clock to which two warps are fast; one warp comes before them."""
+    only(monkeypatch, "linear_attention", Shape(1, 5, 1, 4, 3))
+    monkeypatch.setattr(tuning, "beside", lambda how, most: [Configuration(16, 1, 1), Configuration(16, 2, 1)])
 
     def clock(call):
         with asked() as programs:
@@ -43,9 +42,14 @@ def small(monkeypatch):
     return clock
 
 
-def tuned(clock):
+def only(monkeypatch, name, shape):
+    (case,) = cases_named([name])
+    monkeypatch.setattr(tuning, "cases_named", lambda names: [replace(case, shapes={"cpu": (shape,)})])
+
+
+def tuned(clock, backend="triton_scalar"):
     how = dict(device="cpu", dtype=torch.float32, protocol=Protocol(1, 1, least=1), clock=clock)
-    return {one.key: one for one in tuning.tune(backend="triton_scalar", **how)}
+    return {one.key: one for one in tuning.tune(backend=backend, **how)}
 
 
 def test_what_is_faster_is_kept_and_used(folder, small):
@@ -59,16 +63,63 @@ def test_what_is_faster_is_kept_and_used(folder, small):
 
 
 def test_what_computes_something_else_is_left_out(folder, small, monkeypatch):
-    monkeypatch.setattr(tuning, "_works", lambda candidate, expected: False)
-    assert tuned(small)[KEY].now == rule(4, 3, torch.float32) and not list(folder.iterdir())
+    monkeypatch.setattr(tuning, "SAME", -1.0)
+    one = tuned(small)[KEY]
+    assert one.now == rule(4, 3, torch.float32) and not list(folder.iterdir())
+    assert one.left_out[0] == "16 columns, 1 warps, 1 stages: it computes something else"
+
+
+def test_what_does_not_compile_is_left_out_and_told(folder, small, monkeypatch):
+    monkeypatch.setattr(tuning, "beside", lambda how, most: [Configuration(3, 4, 1), Configuration(16, 2, 1)])
+    one = tuned(small)[KEY]
+    assert one.now == Configuration(16, 2, 1) and len(one.left_out) == 1
+    assert one.left_out[0].startswith("3 columns, 4 warps, 1 stages: ") and "power of 2" in one.left_out[0]
 
 
 def test_a_candidate_that_fails_or_differs_does_not_work():
     y = torch.ones(3)
-    assert tuning._works(lambda: [y + 1e-3], [y])
-    assert not tuning._works(lambda: [y + 1], [y])
-    assert not tuning._works(lambda: [y * torch.nan], [y])
-    assert not tuning._works(lambda: 1 / 0, [y])
+    assert tuning._why_not(lambda: [y + 1e-3], [y]) is None
+    assert tuning._why_not(lambda: [y + 1], [y]) == tuning._why_not(lambda: [y * torch.nan], [y]) is not None
+    assert tuning._why_not(lambda: 1 / 0, [y]) == "ZeroDivisionError: division by zero"
+
+
+def test_what_is_tried_lies_beside_and_can_be_kept():
+    for columns in COLUMNS:
+        how = Configuration(columns, 4, 2)
+        found = tuning.beside(how, 128)
+        assert len(set(found)) == len(found) and how not in found and all(one.possible for one in found)
+        assert max(one.columns for one in found) == min(2 * columns, max(128, columns))
+        assert {one.warps for one in found} == {2, 4, 8} and {one.stages for one in found} == {1, 2, 3}
+
+
+REACHED = {  # case: kernel, what it asks for
+    "dense": ("triton_dense", {"dense", "dense_backward"}),
+    "rglru": ("triton_states", {"few_states"}),
+    "mamba": ("triton_fused_diagonal", {"fused_forward_mamba", "fused_backward_mamba"}),
+    "gla": ("triton_diagonal", {"walk", "diagonal_prepare", "diagonal_gradients"}),
+    "kda": ("triton_low_rank", {"low_rank_walk", "low_rank_prepare_by_channel", "low_rank_gradients_by_channel"}),
+    "gated_deltanet": ("triton_step_low_rank", {"step"}),
+    "s4d": ("triton_constant", {"constant"}),
+}
+
+
+@pytest.mark.parametrize("name", some_slow(REACHED, "gla", "kda", "mamba"))
+def test_every_program_is_tuned_from_a_case_that_reaches_it(folder, name, monkeypatch):
+    """Twice the columns, and more stages: the programs take them, and compute the same."""
+    kernel, programs = REACHED[name]
+    monkeypatch.setattr("dsf.deferred.LONG", 0 if name == "mamba" else 10**9)
+    only(monkeypatch, name, Shape(1, 64 if name == "s4d" else 5, 1, 4, 1 if name in ("rglru", "mamba", "s4d") else 3))
+    twice = lambda how, most: [] if how.stages == 4 else [replace(how, columns=2 * how.columns, stages=4)]  # noqa: E731
+    monkeypatch.setattr(tuning, "beside", twice)
+
+    def clock(call):
+        with asked() as found:
+            call()
+        return 1 / sum(how.columns for how in found.values())
+
+    found = tuned(clock, kernel)
+    assert {key.rsplit(" ", 3)[0] for key in found} == programs
+    assert all(one.now.columns == 2 * one.before.columns and not one.left_out for one in found.values())
 
 
 def test_a_folder_that_cannot_be_read_holds_nothing(monkeypatch, tmp_path):

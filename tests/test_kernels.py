@@ -282,3 +282,15 @@ def test_activation_checkpointing_around_a_run():
     expected = torch.autograd.grad(run(*leaves), leaves)
     for a, b in zip(torch.autograd.grad(checkpoint(run, *leaves, use_reentrant=False), leaves), expected, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("length", [1, 40])
+def test_a_product_of_matrices_that_writes_once_a_step(length):
+    """Micro-steps multiply the state several times; that they also write at each is another thing."""
+    architecture = dsf.architecture_named("deltaproduct")
+    signals, u = draw(architecture, length)
+    b = torch.randn(2, length, 1, 5, dtype=torch.float64)
+    system = dsf.System(A=architecture(**signals).A, B=b, C=b)
+    y, x = dsf.simulate(system, u[..., 0, :])
+    expected, last = dsf.simulate(system, u[..., 0, :], backend="reference")
+    assert close(y, expected, EXACT) and close(x, last, EXACT)

@@ -64,8 +64,23 @@ def test_equal_lengths_run_side_by_side(monkeypatch):
     architecture = dsf.architecture_named("mamba2")
     signals, u = draw(architecture, 200, batch=1)
     run = lambda system, u, state: seen.append(tuple(u.shape[:2])) or dsf.simulate(system, u, state)  # noqa: E731
-    packed.run_packed(run, architecture(**signals), u, None, torch.tensor([0, 50, 100, 140, 160, 200]))
+    packing = packed.Packing((50, 50, 40, 20, 40))
+    packed.run_packed(run, architecture(**signals), u, None, packing)
     assert seen == [(2, 50), (2, 40), (1, 20)]
+
+
+def test_ends_are_read_again_when_they_change():
+    architecture, ends = dsf.architecture_named("gla"), torch.tensor([0, 4, 10])
+    signals, u = draw(architecture, 10, batch=1)
+    system = architecture(**signals)
+    first = dsf.simulate(system, u, cu_seqlens=ends)[0]
+    assert torch.equal(dsf.simulate(system, u, cu_seqlens=ends)[0], first)
+    ends[1] = 7
+    changed = dsf.simulate(system, u, cu_seqlens=ends)[0]
+    assert torch.equal(changed, dsf.simulate(system, u, cu_seqlens=torch.tensor([0, 7, 10]))[0])
+    assert not torch.equal(changed, first)
+    with torch.inference_mode():
+        assert torch.equal(dsf.simulate(system, u, cu_seqlens=torch.tensor([0, 7, 10]))[0], changed)
 
 
 @pytest.mark.parametrize(

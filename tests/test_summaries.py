@@ -7,11 +7,13 @@ from hypothesis import strategies as st
 
 import dsf
 from dsf import OneHotDiagonal, Shift, System
+from dsf.features import Features
 from dsf.reference import scan
 from dsf.tree import leaves, tree_map
 from dsf.values import Log
 from dsf_kernels import summaries
-from dsf_kernels.summaries import CLOSED, Summary, apply, compose, product, summary
+from dsf_kernels.products import CLOSED, over_time, product
+from dsf_kernels.summaries import Summary, apply, compose, each_segment, fold, fold_tensor, of_segments, summary
 from helpers import numbers, relative
 from structures import STRUCTURES, N, P, Tensors, matrix
 
@@ -109,10 +111,80 @@ def test_micro_steps_normalisers_and_half_precision():
 
 def test_segments_side_by_side_are_the_pieces():
     system, u = system_of("dense", 3)
-    each = summaries.of_segments(summaries.fold(system, 2, T, 5), summaries.fold_tensor(u, 2, T, 5))
+    each = of_segments(fold(system, 2, T, 5), fold_tensor(u, 2, T, 5))
     assert all(leaf.shape[0] in (1, 4) for leaf in leaves(each))
-    for k, found in enumerate(summaries.each_segment(each, 2, 2)):
+    for k, found in enumerate(each_segment(each, 2, 2)):
         same(found, of_piece(system, u, 5 * k, 5 * k + 5))
+
+
+ZOO = [name for name, a in dsf.architectures().items() if isinstance(a(**a.sample(1, 1, 1, 2, 2)[0]), System)]
+FINITE = [name for name in ZOO if not isinstance(dsf.architecture_named(name).bounds().B, Features)]
+
+
+@pytest.mark.parametrize("name", FINITE)
+def test_every_architecture(name):
+    """Whatever normalises, reads, or is late to compute its operators (from 257 tokens on)."""
+    architecture = dsf.architecture_named(name)
+    for length in (20, 260):
+        signals, u = architecture.sample(2, length, 2, 4, 3, torch.float64, torch.Generator().manual_seed(0))
+        system = architecture(**signals)
+        final = scan(system, u)[1]
+        x = numbers(*final.shape, seed=3).to(final.dtype)
+        assert relative(apply(summary(system, u), x), scan(system, u, x)[1]) < EXACT
+
+
+def written_by_an_operator(r):
+    return System(A=STRUCTURES["reflection"](r), B=dsf.Dense(r.array(N, P)), C=dsf.Dense(r.array(3, N)))
+
+
+def read_by_a_function(r):
+    A, x0 = STRUCTURES["diagonal plus low rank"](r), numbers(2, 2, N, P, seed=9)
+    return System(A=A, B=r.array(N), C=r.array(N), readout=torch.log, reads="before", x0=x0)
+
+
+def complex_rank_one(r):
+    b, u, v = (torch.complex(r.array(size), r.array(size)) for size in (1, N, N))
+    return System(A=dsf.DiagonalPlusLowRank(r.array(N), b, u, v), B=r.array(N), C=dsf.RealPart(r.array(N)))
+
+
+@pytest.mark.parametrize("made", [written_by_an_operator, read_by_a_function, complex_rank_one])
+def test_how_it_is_written_and_read_does_not_matter(made):
+    system, u = made(Long(2)), numbers(2, T, 2, P, seed=1)
+    final = scan(system, u)[1]
+    x = numbers(*final.shape, seed=3).to(final.dtype)
+    assert relative(apply(summary(system, u), x), scan(system, u, x)[1]) < EXACT
+
+
+@pytest.mark.parametrize("name", ["gla", "gated_deltanet", "deltaproduct", "titans"])
+def test_first_and_second_derivatives(name):
+    architecture = dsf.architecture_named(name)
+    signals, u = architecture.sample(1, 7, 1, 3, 2, torch.float64, torch.Generator().manual_seed(0))
+    x = numbers(*scan(architecture(**signals), u)[1].shape, seed=3)
+
+    def derivatives(run):
+        given = {k: v.clone().requires_grad_() for k, v in {**signals, "u": u}.items()}
+        y = run(architecture(**{k: given[k] for k in signals}), given["u"])
+        first = torch.autograd.grad(y.sin().sum(), given.values(), create_graph=True, materialize_grads=True)
+        second = torch.autograd.grad(sum(g.sin().sum() for g in first), given.values(), materialize_grads=True)
+        return (*first, *second)
+
+    found = derivatives(lambda system, u: apply(summary(system, u), x))
+    expected = derivatives(lambda system, u: scan(system, u, x)[1])
+    assert all(relative(a, b) < EXACT for a, b in zip(found, expected, strict=True))
+
+
+def test_one_run_of_a_kernel_where_there_is_one(monkeypatch):
+    """Beside it the columns of I, where products keep no structure; no run where a step is a matrix that none takes."""
+    widths = []
+
+    def counted(system, drive, x):
+        widths.append(drive.shape[-1])
+        return dsf.simulate(system, drive, x)
+
+    monkeypatch.setattr(summaries, "simulate", counted)
+    for name in ("diagonal", "reflection", "product", "block"):
+        summary(*system_of(name, 7))
+    assert widths == [P, P + N]
 
 
 def test_infinite_features_have_none():
@@ -128,7 +200,7 @@ def test_products_over_time_are_in_order(name, length):
     """Whatever finds no neighbour, at one level or at several."""
     A = STRUCTURES[name](Long(1))
     A = tree_map(lambda leaf: leaf.expand(leaf.shape[0], T, *leaf.shape[2:])[:, :length], A)
-    found, step = matrix(summaries.over_time(A, length)), matrix(A)
+    found, step = matrix(over_time(A, length)), matrix(A)
     expected = step[:, 0]
     for t in range(1, length):
         expected = step[:, t] @ expected

@@ -1,14 +1,14 @@
 """`dsf tune`: the configurations of Triton programs, measured on this device and kept for it.
 
-Every program that a case runs tries its candidates, one program after the other, forward and backward together. A
-candidate that does not compile, or gives other numbers than the configuration that was there, is left out.
+Every program that a case runs is tuned, one after the other, forward and backward together: what is beside the best
+configuration so far is tried, until nothing of it is faster. What does not compile, does not fit the device, or gives
+other numbers than the configuration that was there, is left out, and told.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import product
 from statistics import median
 
 import torch
@@ -23,20 +23,21 @@ from .cases import cases_named
 from .machine import check_device
 from .measure import QUICK, Protocol, Timer, in_turn, timer
 
-CANDIDATES = [Configuration(*how) for how in product((16, 32, 64, 128), (4, 8), (1, 2, 3))]
 FASTER = 0.97  # of the time before, at most: what is noise is not kept
 SAME = 2e-2  # of the largest entry: products of half precision in another order
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """A program at a size: its configuration, and milliseconds of the case with the one before and with this one."""
+    """A program at a size: its configuration, milliseconds of the case with the one before and with this one, and what
+    was left out, and why."""
 
     key: str
     before: Configuration
     now: Configuration
     milliseconds_before: float
     milliseconds: float
+    left_out: tuple[str, ...] = ()
 
 
 def tune(
@@ -57,8 +58,9 @@ def tune(
         raise ValueError(f"what is tuned are Triton programs, which run on {' or '.join(DEVICES)}, not on {device}")
     name, clock = configurations.name_of(torch.device(device)), clock or timer(device)
     for case in cases_named(cases):
-        for shape in case.shapes[torch.device(device).type]:
-            call = _both_passes(case, shape if length is None else shape.at(length), device, dtype, backend)
+        shapes = case.shapes[torch.device(device).type]
+        for shape in dict.fromkeys(shape if length is None else shape.at(length) for shape in shapes):
+            call = _both_passes(case, shape, device, dtype if case.half else torch.float32, backend)
             with asked() as programs:
                 call()
             for key, before in programs.items():
@@ -83,33 +85,62 @@ def _both_passes(case: Case, shape: Shape, device: str, dtype: torch.dtype, back
     return call
 
 
-def _best(key: str, before: Configuration, call: Callable, clock: Timer, protocol: Protocol) -> Tuned:
-    _, n, p, _ = key.split()
-    expected, best = call(), before
-    (at_first,) = (1e3 * median(found) for found in in_turn({"before": call}, clock, protocol).seconds.values())
-    least = at_first
-    for how in CANDIDATES:
-        if how.columns > max(int(n), int(p)) or how == before:
-            continue
+def beside(how: Configuration, most: int) -> list[Configuration]:
+    """Half and twice the columns (up to `most`), the warps, and both; a stage more or less.
 
-        def candidate(how: Configuration = how) -> list[torch.Tensor]:
+    >>> [(one.columns, one.warps, one.stages) for one in beside(Configuration(16, 8, 1), 16)]
+    [(8, 8, 1), (16, 4, 1), (8, 4, 1), (16, 8, 2)]
+    """
+    columns, warps, stages = how.columns, how.warps, how.stages
+    found = [
+        Configuration(2 * columns, warps, stages),
+        Configuration(columns // 2, warps, stages),
+        Configuration(columns, 2 * warps, stages),
+        Configuration(columns, warps // 2, stages),
+        Configuration(2 * columns, 2 * warps, stages),
+        Configuration(columns // 2, warps // 2, stages),
+        Configuration(columns, warps, stages + 1),
+        Configuration(columns, warps, stages - 1),
+    ]
+    return [one for one in found if one.possible and one.columns <= max(most, columns)]
+
+
+def _best(key: str, before: Configuration, call: Callable, clock: Timer, protocol: Protocol) -> Tuned:
+    most = max(map(int, key.rsplit(" ", 3)[1:3]))
+
+    def forcing(how: Configuration) -> Callable[[], list[torch.Tensor]]:
+        def candidate() -> list[torch.Tensor]:
             with forced(key, how):
                 return call()
 
-        if not _works(candidate, expected):
+        return candidate
+
+    expected, best, left_out = call(), before, []
+    (at_first,) = (1e3 * median(found) for found in in_turn({"before": call}, clock, protocol).seconds.values())
+    least, tried, ahead = at_first, {before}, beside(before, most)
+    while ahead:
+        how = ahead.pop(0)
+        if how in tried:
             continue
-        times = in_turn({"before": call, "now": candidate}, clock, protocol)
-        was, now = (1e3 * median(times.seconds[side]) for side in ("before", "now"))
+        tried.add(how)
+        because = _why_not(forcing(how), expected)
+        if because is not None:
+            left_out.append(f"{how}: {because}")
+            continue
+        times = in_turn({"best": forcing(best), "now": forcing(how)}, clock, protocol)
+        was, now = (1e3 * median(times.seconds[side]) for side in ("best", "now"))
         if now < FASTER * was and now < least:
-            best, least = how, now
-    return Tuned(key, before, best, at_first, least)
+            best, least, ahead = how, now, beside(how, most)
+    return Tuned(key, before, best, at_first, least, tuple(left_out))
 
 
-def _works(candidate: Callable[[], list[torch.Tensor]], expected: list[torch.Tensor]) -> bool:
-    """Does it compile, fit the device, and compute the same?"""
+def _why_not(candidate: Callable[[], list[torch.Tensor]], expected: list[torch.Tensor]) -> str | None:
+    """Why a candidate is left out: it does not compile, does not fit the device, computes something else; or None."""
     try:
         found = candidate()
-    except Exception:  # the compiler's own errors have no class in common
-        return False
+    except Exception as error:  # the compiler's own errors have no class in common
+        said = str(error).strip()
+        return f"{type(error).__name__}: {said.splitlines()[-1]}" if said else type(error).__name__
     pairs = zip(found, expected, strict=True)
-    return all((a - b).abs().max() <= SAME * b.abs().max().clamp(min=1e-6) for a, b in pairs)
+    same = all((a - b).abs().max() <= SAME * b.abs().max().clamp(min=1e-6) for a, b in pairs)
+    return None if same else "it computes something else"

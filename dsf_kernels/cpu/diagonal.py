@@ -18,7 +18,7 @@ from dsf.operators import Diagonal
 from dsf.values import Log, is_number
 
 from ..costs import Cost
-from ..recurrences import Loops, columns_by_steps, lined, recur
+from ..recurrences import Loops, Reads, columns_by_steps, lined, recur
 from ..registry import REAL, kernel
 from ..sizes import Sizes
 from . import diagonal_backward, diagonal_forward, diagonal_rows
@@ -145,7 +145,7 @@ def _forward(how, keep: bool, inputs):
     arguments = (addresses(*signals, y, S, kept if keep else None), places, cut.sizes)
     loops = compiled(diagonal_rows.forward if cut.one_column else diagonal_forward.forward)
     over_rows(loops, arguments, x, cut.memory(BLOCK), cut.batch * cut.groups, cut.work)
-    return (y, unpacked(S, cut.n)), kept
+    return (y, unpacked(S, cut.n)), (kept,)
 
 
 def _backward(how, kept, inputs, outputs, dy, dx):
@@ -155,7 +155,7 @@ def _backward(how, kept, inputs, outputs, dy, dx):
     shared = [v.shape[2] == 1 and cut.heads > 1 for v in signals]
     found = [_gradient(v, cut, one) for v, one in zip(signals, shared, strict=True)]
     places = (*map(read, (*signals, dy)), *(written(g, T, one) for g, one in zip(found, shared, strict=True)))
-    arguments = (addresses(*signals, dy, M, kept, *found), places, cut.sizes)
+    arguments = (addresses(*signals, dy, M, *kept, *found), places, cut.sizes)
     loops = compiled(diagonal_rows.backward if cut.one_column else diagonal_backward.backward)
     over_rows(loops, arguments, dy, cut.memory(cut.chunk), cut.batch * cut.groups, cut.work)
     return (*found, unpacked(M, cut.n))
@@ -173,7 +173,7 @@ def _plain(how, inputs) -> tuple[torch.Tensor, torch.Tensor]:
     def step(x: torch.Tensor, u, a, b) -> torch.Tensor:
         return a[..., None] * x + b[..., None] * u[..., None, :]
 
-    return columns_by_steps(step, before, x, c, u, a.exp() if log else a, b)
+    return columns_by_steps(step, Reads(before), x, c, u, a.exp() if log else a, b)
 
 
 DIAGONAL = Loops(_forward, _backward, _plain)

@@ -50,7 +50,7 @@ def _forward(log: bool, keep: bool, inputs):
     xs = torch.empty_like(w)
     step = loops.forward if _in_vectors(xs) else loops.forward_rows
     _run(step, addresses(a, w, x, xs), *_cut(log, a, w), xs)
-    return (xs,), None
+    return (xs,), ()
 
 
 def _backward(log: bool, kept, inputs, outputs, grad):

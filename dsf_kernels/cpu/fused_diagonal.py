@@ -75,13 +75,8 @@ def _inputs(run: Run, layout: Layout, wanted: tuple[int, ...], u, signals, dy=No
 
 
 def _plan(run: Run, layout: Layout, inputs: list[int], outputs: list[tuple[int, Value]], back: bool) -> Plan:
-    fused = run.fused
     tail = (layout.H if run.along else layout.n) % layout.lanes > 0
-    from_y = fused.from_y if back else fused.y
-    return Plan(
-        tuple(fused.graph.values), tuple(inputs), tuple(outputs), fused.factor, fused.write, from_y,
-        fused.form.before, run.along, tail,
-    )  # fmt: skip
+    return Plan.of(run.fused, inputs, outputs, back, along=run.along, tail=tail)
 
 
 def _forward(run: Run, keep: bool, inputs):
@@ -94,7 +89,7 @@ def _forward(run: Run, keep: bool, inputs):
     kept = x.new_empty(layout.B, layout.columns, chunks if keep else 0, layout.size)
     loop = compiled_text(forward_source(_plan(run, layout, places, [(run.fused.y, of_y)], False)), "forward")
     _over(loop, layout, side, side, [*placed, (y, y_place)], (S, kept if keep else None), 0)
-    return (y, layout.of_state(S)), kept
+    return (y, layout.of_state(S)), (kept,)
 
 
 def _backward(run: Run, kept, inputs, outputs, dy, dx):
@@ -109,7 +104,7 @@ def _backward(run: Run, kept, inputs, outputs, dy, dx):
     M, shared = layout.state(dx), sum(run.along and v.rows and not v.heads for _, v in wanted)
     room_ = part * layout.n * (2 * CHUNK + 1) + room(layout.n, layout.lanes) * layout.lanes * shared + layout.lanes
     loop = compiled_text(backward_source(_plan(run, layout, places, wanted, True)), "backward")
-    _over(loop, layout, side, part, [*placed, *made], (M, kept), room_)
+    _over(loop, layout, side, part, [*placed, *made], (M, *kept), room_)
     found = [layout.of_output(x, value) for (x, _), (_, value) in zip(made[1:], wanted[1:], strict=True)]
     return made[0][0], layout.of_state(M), *fused.of_signals(signals, found)
 

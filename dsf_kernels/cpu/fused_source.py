@@ -21,24 +21,24 @@ def forward_source(plan: Plan) -> str:
     """at: addresses of the inputs, y, the states, and kept (0: nothing is), the states before every chunk."""
     text, count = Text(plan), len(plan.inputs)
     ((y, of_y),) = plan.outputs
-    memories = {k: plan.values[place] for k, place in enumerate(plan.inputs)} | {count: of_y}
+    memories = text.inputs | {count: of_y}
     text.function("forward", memories, SIZES)
     text(f"S, kept = pointer(at[{count + 1}], kind), pointer(at[{count + 2}], kind)", "s = sequence * size")
     text.block("for t in range(T):")
     text.block(f"if at[{count + 2}] and t % chunk == 0:")
-    text("copy(kept, (sequence * chunks + t // chunk) * size + first * n, S, s + first * n, " + _length(plan) + ")")
+    text("copy(kept, (sequence * chunks + t // chunk) * size + first * n, S, s + first * n, " + _length(text) + ")")
     text.end()
     text.step(memories)
-    wanted = plan.needed((plan.factor, plan.write, y))
+    wanted = text.needed((plan.factor, plan.write, y))
     for like in text.heads("first", "last"):
 
         def row(places: list[int], like: str) -> None:
             text(f"old_{like} = load(S, s + {text.state}, {like})")
-            late = plan.after(places, ("seen",))
+            late = text.after(places, "seen")
             text.compute([x for x in places if x not in late], like)
             text(f"new_{like} = {text.name(plan.write, like)} + {text.name(plan.factor, like)} * old_{like}")
             text(f"store(S, s + {text.state}, new_{like})")
-            _carried(text, "seen", "old" if plan.before else "new", like)
+            text.carried("seen", "old" if plan.before else "new", f"_{like}")
             text.compute([x for x in places if x in late], like)
             if of_y.rows:
                 text(f"store(p{count}, {text.at(count, of_y)}, {text.name(y, like)})")
@@ -49,15 +49,9 @@ def forward_source(plan: Plan) -> str:
     return str(text)
 
 
-def _length(plan: Plan) -> str:
+def _length(text: Text) -> str:
     """Entries of the states of a group."""
-    return "min((last + L - 1) // L * L * n, size) - first * n" if plan.along else "(last - first) * n"
-
-
-def _carried(text: Text, op: str, what: str, like: str) -> None:
-    for place, value in enumerate(text.plan.values):
-        if value.op == op:
-            text(f"v{place}_{like} = {what}_{like}")
+    return "min((last + L - 1) // L * L * n, size) - first * n" if text.along else "(last - first) * n"
 
 
 @cache
@@ -66,8 +60,8 @@ def backward_source(plan: Plan) -> str:
     first), and kept."""
     text, count = Text(plan), len(plan.inputs)
     outputs = {count + k: value for k, (_, value) in enumerate(plan.outputs)}
-    inputs = {k: plan.values[place] for k, place in enumerate(plan.inputs)}
-    shared = {k: j for j, k in enumerate(k for k, v in outputs.items() if plan.along and v.rows and not v.heads)}
+    inputs = text.inputs
+    shared = {k: j for j, k in enumerate(k for k, v in outputs.items() if text.along and v.rows and not v.heads)}
     end = count + len(outputs)
     text.function("backward", inputs | outputs, SIZES)
     text(f"M, kept = pointer(at[{end}], kind), pointer(at[{end + 1}], kind)", "m = sequence * size")
@@ -77,7 +71,7 @@ def backward_source(plan: Plan) -> str:
     text("begin = number * chunk", "count = min(chunk, T - begin)")
     text.block("for low in range(first, last, part):")
     text("high = min(low + part, last)", "x, base = low * n, (sequence * chunks + number) * size")
-    text(f"copy(work, X, kept, base + x, {_length(plan).replace('last', 'high').replace('first', 'low')})")
+    text(f"copy(work, X, kept, base + x, {_length(text).replace('last', 'high').replace('first', 'low')})")
     _again(text, inputs)
     text.block("for k in range(count - 1, -1, -1):")
     text("t, f = begin + k, k * part * n - x")
@@ -90,10 +84,10 @@ def backward_source(plan: Plan) -> str:
     return str(text)
 
 
-def _keeps(plan: Plan) -> bool:
+def _keeps(text: Text) -> bool:
     """Is the factor worth keeping?"""
-    x = plan.factor
-    return x not in plan.inputs and plan.values[x].rows and plan.values[x].op in HEAVY
+    x, value = text.plan.factor, text.plan.values[text.plan.factor]
+    return x not in text.order and value.rows and value.op in HEAVY
 
 
 def _again(text: Text, inputs: dict[int, Value]) -> None:
@@ -110,34 +104,34 @@ def _again(text: Text, inputs: dict[int, Value]) -> None:
             text(f"old_{like} = load(work, X + f + {text.state}, {like})")
             new = f"{text.name(plan.write, like)} + {factor} * old_{like}"
             text(f"store(work, X + part * n + f + {text.state}, {new})")
-            if _keeps(plan):
+            if _keeps(text):
                 text(f"store(work, F + f + {text.state}, {factor})")
 
-        text.through(plan.needed((plan.factor, plan.write)), like, row)
+        text.through(text.needed((plan.factor, plan.write)), like, row)
     text.end()
 
 
 def _back(text: Text, outputs: dict[int, Value], shared: dict[int, int]) -> None:
     """A step backward: what it gives to every output."""
-    plan, kept = text.plan, [text.plan.factor] if _keeps(text.plan) else []
+    plan, kept = text.plan, [text.plan.factor] if _keeps(text) else []
     refs = {k: ref for k, (ref, _) in zip(outputs, plan.outputs, strict=True)}
-    wanted = plan.needed((*refs.values(), plan.factor, plan.from_y), kept)
+    wanted = text.needed((*refs.values(), plan.factor, plan.from_y), kept)
     for block in text.heads("low", "high"):
 
         def row(places: list[int], like: str, block: str = block) -> None:
             text(f"past_{like} = load(work, X + f + {text.state}, {like})")
-            _carried(text, "past", "past", like)
+            text.carried("past", "past", f"_{like}")
             if any(plan.values[x].op == "seen" for x in places):
                 step = "" if plan.before else "part * n + "
                 text(f"seen_{like} = load(work, X + {step}f + {text.state}, {like})")
-                _carried(text, "seen", "seen", like)
+                text.carried("seen", "seen", f"_{like}")
             if kept:
                 text(f"v{plan.factor}_{like} = load(work, F + f + {text.state}, {like})")
-            late = plan.after(places, ("lam",))
+            late = text.after(places, "lam")
             text.compute([x for x in places if x not in late and x not in kept], like)
             from_y, factor = text.name(plan.from_y, like), text.name(plan.factor, like)
             text(f"lam_{like} = load(M, m + {text.state}, {like})" + ("" if plan.before else f" + {from_y}"))
-            _carried(text, "lam", "lam", like)
+            text.carried("lam", "lam", f"_{like}")
             text.compute([x for x in places if x in late and x not in kept], like)
             passed = f"{factor} * lam_{like}" + (f" + {from_y}" if plan.before else "")
             text(f"store(M, m + {text.state}, {passed})")
@@ -157,7 +151,7 @@ def _give(text: Text, k: int, value: Value, what: str, like: str, across: int | 
     if across is not None and like == "row":
         at = f"Z + {across} * across + i * L"
         text(f"store(work, {at}, load(work, {at}, row) + {what})")
-    elif text.plan.along and not value.heads:
+    elif text.along and not value.heads:
         text(f"p{k}[{at}] += total({what})")
     elif value.heads and value.time:
         text(f"store(p{k}, {at}, {what})")

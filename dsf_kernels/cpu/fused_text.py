@@ -8,23 +8,13 @@ row has lanes, entry after entry; or head after head.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
+from .. import emission
+from ..emission import CALLS, Lines
 from ..expressions import Value
 
-_CALLS = {
-    "exp": "exponential({})",
-    "expm1": "exponential_less_one({})",
-    "log": "logarithm({})",
-    "sqrt": "root({})",
-    "less": "less({}, {})",
-    "where": "choose({}, {}, {})",
-    "neg": "-{}",
-    "add": "{} + {}",
-    "sub": "{} - {}",
-    "mul": "{} * {}",
-    "div": "{} / {}",
-}
+_CALLS = CALLS | {"exp": "exponential({})", "expm1": "exponential_less_one({})", "log": "logarithm({})"}
 HEAD = '''"""Made by dsf_kernels.cpu.fused_text."""
 from math import inf, nan
 
@@ -35,65 +25,20 @@ from dsf_kernels.cpu.rows import clear, copy
 '''
 
 
-class Plan(NamedTuple):
-    """What a text depends on.
+@dataclass(frozen=True)
+class Plan(emission.Plan):
+    """along: lanes are heads. tail: less than a row of lanes is left at the end."""
 
-    values: a graph; inputs: the places of what is read, in the order of its addresses; outputs: what is written, and as
-    what: its axes are those of the signal whose gradient it is. along: lanes are heads. tail: less than a row of lanes
-    is left at the end.
-    """
-
-    values: tuple[Value, ...]
-    inputs: tuple[int, ...]
-    outputs: tuple[tuple[int, Value], ...]
-    factor: int
-    write: int
-    from_y: int
-    before: bool
     along: bool
     tail: bool
 
-    def needed(self, wanted: Iterable[int], given: Iterable[int] = ()) -> list[int]:
-        """The places of the values that these are made of, in order."""
-        stop = {*self.inputs, *given}
-        found: set[int] = set()
-        left = list(wanted)
-        while left:
-            place = left.pop()
-            if place not in found:
-                found.add(place)
-                left += () if place in stop else self.values[place].children
-        return sorted(found)
 
-    def after(self, places: Iterable[int], ops: tuple[str, ...]) -> set[int]:
-        """Those of the places that are, or need, one of these operations."""
-        found: set[int] = set()
-        for place in places:
-            value = self.values[place]
-            if value.op in ops or place not in self.inputs and any(x in found for x in value.children):
-                found.add(place)
-        return found
-
-
-class Text:
-    """Lines, indented; names of values, and where entries lie."""
+class Text(Lines):
+    """Names of values, and where entries lie."""
 
     def __init__(self, plan: Plan):
-        self.plan, self.made, self.depth = plan, [HEAD], 0
-        self.order = {place: k for k, place in enumerate(plan.inputs)}
-
-    def __call__(self, *lines: str) -> None:
-        self.made += ["    " * self.depth + line + "\n" for line in lines]
-
-    def block(self, head: str) -> None:
-        self(head)
-        self.depth += 1
-
-    def end(self, count: int = 1) -> None:
-        self.depth -= count
-
-    def __str__(self) -> str:
-        return "".join(self.made)
+        super().__init__(plan, HEAD)
+        self.along, self.tail = plan.along, plan.tail
 
     # ---------------------------------------------------------------------------------------------------- one value
     def name(self, x: int, like: str) -> str:
@@ -104,7 +49,7 @@ class Text:
         for place in places:
             value = self.plan.values[place]
             if place in self.order:
-                k, in_lanes = self.order[place], value.heads if self.plan.along else value.rows
+                k, in_lanes = self.order[place], value.heads if self.along else value.rows
                 found = f"{'load' if in_lanes else 'spread'}(p{k}, {self.at(k, value)}, {like})"
             elif value.is_input or value.op in ("number", "sum_rows"):
                 continue
@@ -120,7 +65,7 @@ class Text:
 
     @property
     def state(self) -> str:
-        return "home + i * L" if self.plan.along else "home + i"
+        return "home + i * L" if self.along else "home + i"
 
     # --------------------------------------------------------------------------------------------------------- loops
     def function(self, name: str, memories: dict[int, Value], sizes: str) -> None:
@@ -143,7 +88,7 @@ class Text:
 
     def heads(self, first: str, last: str) -> Iterator[str]:
         """Blocks of heads: the row of lanes that each takes, inside its loop."""
-        if not self.plan.along:
+        if not self.along:
             self.block(f"for h in range({first}, {last}):")
             self("home = h * n")
             yield "row"
@@ -153,7 +98,7 @@ class Text:
         self("home = h * n")
         yield "row"
         self.end()
-        if self.plan.tail:
+        if self.tail:
             self.block(f"for h in range(whole, {last}):")
             self("home = whole * n + h - whole")
             yield "one"
@@ -161,26 +106,26 @@ class Text:
 
     def rows(self, like: str) -> Iterator[str]:
         """Rows of the state, the same way."""
-        if self.plan.along:
+        if self.along:
             self.block("for i in range(n):")
             yield like
             return self.end()
         self.block("for i in range(0, n // L * L, L):")
         yield "row"
         self.end()
-        if self.plan.tail:
+        if self.tail:
             self.block("for i in range(n // L * L, n):")
             yield "one"
             self.end()
 
     def through(self, wanted: list[int], like: str, row: Callable[[list[int], str], None]) -> str:
         """A block of heads: numbers; the rows, by row(places, like); what needs sums over rows, in the row returned."""
-        values, plan = self.plan.values, self.plan
-        late = {x for x in plan.after(wanted, ("sum_rows",)) if not values[x].rows}
+        values = self.plan.values
+        late = {x for x in self.after(wanted, "sum_rows") if not values[x].rows}
         sums = [x for x in wanted if values[x].op == "sum_rows"]
         numbers = [x for x in wanted if not values[x].rows and x not in late]
-        likes = [like] if plan.along else ["row", "one"] if plan.tail else ["row"]
-        last = like if plan.along else "one"
+        likes = [like] if self.along else ["row", "one"] if self.tail else ["row"]
+        last = like if self.along else "one"
         for each in likes:
             self.compute(numbers, each)
             self(*(f"s{x}_{each} = splat(0.0, {each})" for x in sums))
@@ -191,6 +136,6 @@ class Text:
             self.compute(numbers, last)
         for x in sums:
             parts = " + ".join(f"total(s{x}_{each})" for each in likes)
-            self(f"v{x}_{last} = " + (f"s{x}_{last}" if plan.along else f"splat({parts}, {last})"))
+            self(f"v{x}_{last} = " + (f"s{x}_{last}" if self.along else f"splat({parts}, {last})"))
         self.compute([x for x in wanted if x in late], last)
         return last

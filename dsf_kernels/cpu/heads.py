@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ..recurrences import Loops, columns_by_steps, strides
+from ..recurrences import Loops, Reads, columns_by_steps, strides
 from .compiling import compiled
 from .lanes import NARROW
 from .rows import room
@@ -58,15 +58,15 @@ def by_heads(
         y, last = torch.empty(w.shape, dtype=x.dtype), torch.empty_like(x)
         starts = torch.empty(count if keep else 0, -(-T // CHUNK), n * P, dtype=x.dtype)
         if not T:
-            return (y, x.clone()), starts
+            return (y, x.clone()), (starts,)
         flag = torch.zeros(1, dtype=torch.long)
         over(forward, addresses(*inputs, y, last, starts if keep else None, flag), how, inputs, 0)
         if flag.item():
             reach = f"they reach from {inputs[0].min()} to {inputs[0].max()}"
             raise IndexError(f"the indices of a one-hot matrix are 0..{n - 1}; {reach}")
-        return (y, last), starts
+        return (y, last), (starts,)
 
-    def run_backward(how, starts: torch.Tensor, inputs, outputs, dy: torch.Tensor, dlast: torch.Tensor):
+    def run_backward(how, kept, inputs, outputs, dy: torch.Tensor, dlast: torch.Tensor):
         *leaves, w, x = inputs
         if not w.shape[1]:
             return [torch.zeros_like(a) for a in (*leaves, w)] + [dlast]
@@ -75,7 +75,7 @@ def by_heads(
             found[0] = gradient(leaves[0], w)
         found.append(torch.empty_like(x))
         wanted = [g for g in found if g is not None]
-        over(backward, addresses(*leaves, w, starts, dy, dlast, *wanted), how, inputs, 1)
+        over(backward, addresses(*leaves, w, *kept, dy, dlast, *wanted), how, inputs, 1)
         return [a if g is None else g for g, a in zip(found, inputs, strict=True)]  # nobody asks for that of an index
 
     def plain(how, inputs) -> tuple[torch.Tensor, torch.Tensor]:
@@ -83,6 +83,6 @@ def by_heads(
         if not w.shape[1]:
             return w.clone(), x
         *leaves, c = leaves
-        return columns_by_steps(lambda x, drive, *parts: step(more, x, *parts, drive), before, x, c, w, *leaves)
+        return columns_by_steps(lambda x, drive, *parts: step(more, x, *parts, drive), Reads(before), x, c, w, *leaves)
 
     return Loops(run_forward, run_backward, plain)

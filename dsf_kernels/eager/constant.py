@@ -26,10 +26,10 @@ from dsf.tree import leaves, tree_map
 
 from ..columns import run_columns
 from ..costs import Cost, multiplications
+from ..products import CLOSED
 from ..registry import kernel
 from ..responses import Layout, Response, in_precision
 from ..sizes import Sizes
-from ..summaries import CLOSED
 
 SIZES = (16, 32, 64, 128, 256)  # of chunks: powers of two
 CALLS = 200, 6  # operations of a run, of a chunk

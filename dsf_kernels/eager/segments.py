@@ -27,10 +27,11 @@ from dsf.system import System
 from dsf.tree import leaves
 
 from ..costs import Cost, floor
+from ..products import CLOSED
 from ..reach import HALF, full_precision
 from ..registry import kernel
 from ..sizes import Sizes
-from ..summaries import CLOSED, apply, each_segment, fold, fold_tensor, of_segments
+from ..summaries import apply, each_segment, fold, fold_tensor, of_segments
 
 SHORTEST = 16  # fewer steps are run one after the other
 CALLS = 16  # operations of a step of pass 3, as of the plain recurrence; pass 1 takes half as many

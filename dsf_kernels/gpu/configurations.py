@@ -23,7 +23,8 @@ from .launching import power
 
 @dataclass(frozen=True)
 class Configuration:
-    """columns: of the state or the drive, that a program holds at a time; warps of it; stages of loads under way."""
+    """columns: of the state or the drive, that a program holds at a time, or entries, where it takes these; warps of
+    it; stages of loads under way."""
 
     columns: int
     warps: int
@@ -33,8 +34,16 @@ class Configuration:
     def compile(self) -> dict[str, int]:
         return {"num_warps": self.warps, "num_stages": self.stages}
 
+    @property
+    def possible(self) -> bool:
+        whole = all(type(size) is int for size in astuple(self))
+        return whole and self.columns in COLUMNS and self.warps in WARPS and self.stages in STAGES
 
-COLUMNS, WARPS, STAGES = (16, 32, 64, 128), (1, 2, 4, 8), (1, 2, 3, 4)
+    def __str__(self) -> str:
+        return f"{self.columns} columns, {self.warps} warps, {self.stages} stages"
+
+
+COLUMNS, WARPS, STAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512), (1, 2, 4, 8), (1, 2, 3, 4)
 _FORCED: dict[str, Configuration] = {}
 _ASKED: list[dict[str, Configuration]] = []
 
@@ -109,8 +118,7 @@ def tuned(name: str) -> dict[str, Configuration]:
     except (AttributeError, TypeError) as error:
         raise ValueError(f"{path} holds no configurations: delete it, and run `dsf tune` again") from error
     for key, how in found.items():
-        whole = all(type(size) is int for size in astuple(how))
-        if not whole or how.columns not in COLUMNS or how.warps not in WARPS or how.stages not in STAGES:
+        if not how.possible:
             raise ValueError(f"{path} has an impossible configuration for {key}: delete it, and run `dsf tune` again")
     return found
 

@@ -2,14 +2,12 @@
 
     y_i = sum_{j <= i} k_{i-j} u_j + c^T A^{i+1} x        k_t = c^T A^t b        x' = A^C x + sum_j A^{C-1-j} b u_j
 
-The matrices are made once, in torch, from powers that are squared in fp64; sequences are rows of products with them.
-Kept for backward: the drive, the matrices, and a state per chunk; it is the same launch on the transposed matrices, and
-four products of matrices.
+The matrices are made once, in torch, from powers that are squared in fp64; sequences are rows of products with them,
+which responding.py takes through time.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -26,10 +24,11 @@ from ..columns import run_columns
 from ..costs import Cost
 from ..eager.constant import declines as varies
 from ..eager.constant import run as eagerly
-from ..recurrences import Loops, recur
+from ..recurrences import recur
 from ..responses import Layout, Response, in_precision
 from ..sizes import Sizes
-from .launching import DTYPES, gpu_kernel, launch, operands, power
+from .launching import DTYPES, gpu_kernel
+from .responding import RESPONSES, How
 
 CHUNK = 64  # steps; fewer where products of fp32 take more registers
 WIDEST, WIDEST_MATRIX = 128, 64  # numbers of a state: complex ones count twice
@@ -65,84 +64,6 @@ def cost(system: System, z: Sizes) -> Cost:
     return Cost(flops, moved, CALLS)
 
 
-@dataclass(frozen=True)
-class How:
-    """What the powers are (see programs/constant.py), and the dtype of the signals."""
-
-    form: str
-    dtype: torch.dtype
-
-
-def _launch(how: How, reverse: bool, keep: bool, toeplitz, read, write, powers, rows, x):
-    """-> out, last, states (or x, if they are not kept)."""
-    from .programs.constant import respond
-
-    (groups, chunks, count, C), n = rows.shape, x.shape[-1]
-    out, last = torch.empty_like(rows), torch.empty_like(x)
-    states = x.new_empty(groups, chunks, count, n) if keep else x
-    P = min(power(count), 64 if n <= 64 else 32)
-    options: dict[str, Any] = {"C": C, "N": power(n // 2 if how.form == "complex" else n), "P": P, "FORM": how.form}
-    options |= {
-        "REVERSE": reverse,
-        "KEEP": keep,
-        "num_warps": 4 if P == 16 else 8,
-        "num_stages": 1,
-        **operands(how.dtype),
-    }
-    matrices = (a.contiguous() for a in (toeplitz, read, write, powers))
-    arguments = (*matrices, rows, x, out, last, states, count, chunks, n)
-    launch(respond, (groups, -(-count // P)), x, *arguments, **options)
-    return out, last, states
-
-
-def _forward(how: How, keep: bool, inputs):
-    out, last, states = _launch(how, False, keep, *inputs)
-    return (out, last), states if keep else None
-
-
-def _turned(how: How, powers: torch.Tensor) -> torch.Tensor:
-    """Backward in time."""
-    if how.form == "matrix":
-        return powers.mT
-    re, im = powers.chunk(2, -1) if how.form == "complex" else (powers, None)
-    return powers if im is None else torch.cat([re, -im], -1)
-
-
-def _backward(how: How, states, inputs, outputs, dy, dlast):
-    toeplitz, read, write, powers, rows, x = inputs
-    K, R, W = (a.mT for a in (toeplitz, write, read))
-    drows, dx, lam = _launch(how, True, True, K, R, W, _turned(how, powers), dy, dlast)
-    u, dy, X, lam = (a.flatten(1, 2).float() for a in (rows, dy, states, lam))
-    if how.form == "matrix":
-        dpowers = X.mT @ lam
-    elif how.form == "complex":
-        (re, im), (l_re, l_im) = X.chunk(2, -1), lam.chunk(2, -1)
-        dpowers = torch.cat([(re * l_re + im * l_im).sum(1), (re * l_im - im * l_re).sum(1)], -1)
-    else:
-        dpowers = (X * lam).sum(1)
-    return u.mT @ dy, X.mT @ dy, u.mT @ lam, dpowers, drows, dx
-
-
-def plain(how: How, inputs):
-    """The same, chunk after chunk, in plain torch."""
-    toeplitz, read, write, powers, rows, x = inputs
-    outputs = []
-    for u in rows.to(x.dtype).unbind(1):
-        outputs.append((u @ toeplitz + x @ read).to(rows.dtype))
-        if how.form == "matrix":
-            x = x @ powers
-        elif how.form == "complex":
-            (re, im), (a, b) = x.chunk(2, -1), powers[:, None].chunk(2, -1)
-            x = torch.cat([re * a - im * b, re * b + im * a], -1)
-        else:
-            x = x * powers[:, None]
-        x = x + u @ write
-    return torch.stack(outputs, 1), x
-
-
-LOOPS = Loops(_forward, _backward, plain)
-
-
 @gpu_kernel("triton_constant", form="system", cost=cost, declines=declines, dtypes=(*DTYPES, torch.complex64))
 def run(system: System, u: torch.Tensor, state: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
     """As dsf.reference.scan; half precision keeps its state in fp32."""
@@ -172,7 +93,7 @@ def _in_chunks(A: Any, b, c, u, x, before: bool, real: bool) -> tuple[torch.Tens
         rows = layout.rows(u[:, :whole], C).flatten(0, 1).unflatten(1, (whole // C, -1)).contiguous()
         form, matrices = _real_matrices(response, groups, n, wide)
         start = torch.cat([x.real, x.imag], -1) if wide else x
-        y, last = recur(LOOPS, How(form, u.dtype), *matrices, rows, start.flatten(0, 1).contiguous())
+        y, last = recur(RESPONSES, How(form, u.dtype), *matrices, rows, start.flatten(0, 1).contiguous())
         outputs.append(layout.time(y.flatten(1, 2).unflatten(0, groups)))
         last = last.unflatten(0, groups)
         x = torch.complex(*last.chunk(2, -1)) if wide else last
@@ -187,7 +108,7 @@ def _real_matrices(response: Response, groups: tuple[int, int], n: int, wide: bo
     A: Operator = response.squares[-1]
     K, R, W = response.toeplitz, response.read, response.write
     if isinstance(A, DIAGONAL):
-        a = 1.0 if isinstance(A, Identity) else value(A.a if isinstance(A, Scaled) else A.d)
+        a: Any = 1.0 if isinstance(A, Identity) else value(A.a if isinstance(A, Scaled) else A.d)
         a = a if isinstance(a, torch.Tensor) else R.new_full((1, 1, 1), a)
         Q, form = a.expand(*groups, n), "complex" if wide else "diagonal"
     else:

@@ -17,8 +17,10 @@ import torch
 from dsf.operators import Dense
 
 from ..costs import Cost
-from ..recurrences import Loops, columns_by_steps, recur
+from ..packing import Packing
+from ..recurrences import Loops, Reads, columns_by_steps, recur
 from ..sizes import Sizes
+from .configurations import Configuration, configuration
 from .launching import alike, gpu_kernel, launch, multiprocessors, operands, placed, power, up_to
 
 WIDEST = 64  # rows of a state, and columns that a program holds
@@ -39,19 +41,39 @@ def cost(z: Sizes) -> Cost:
 
 @dataclass(frozen=True)
 class Cut:
-    """The sizes of a run, and how it is cut."""
+    """The sizes of a run, and how it is cut: every sequence into segments, and parts of EVERY steps."""
 
     B: int
     T: int
     H: int
     n: int
     p: int
-    P: int
+    packing: Packing | None
+    how: Configuration
     per: int
 
     @property
+    def sequences(self) -> int:
+        return self.B if self.packing is None else self.packing.count
+
+    @property
     def segments(self) -> int:
-        return -(-self.T // self.per)
+        """Of the longest sequence."""
+        return -(-(self.T if self.packing is None else self.packing.longest) // self.per)
+
+    @property
+    def parts(self) -> int:
+        """Of all sequences."""
+        return self.B * -(-self.T // EVERY) if self.packing is None else self.packing.units(EVERY)
+
+    @property
+    def places(self) -> int:
+        """For the segments of all sequences (see programs/dense.py: segments_of)."""
+        return self.parts // (self.per // EVERY) + self.sequences
+
+    @property
+    def P(self) -> int:
+        return min(power(self.p), self.how.columns)
 
     @property
     def blocks(self) -> int:
@@ -63,19 +85,28 @@ class Cut:
 
     def grid(self, matrix: bool = False) -> tuple[int, int, int]:
         """matrix: blocks of n columns too, for what a summary multiplies by."""
-        return self.B * self.H, self.blocks + (-(-self.n // self.P) if matrix else 0), self.segments
+        return self.sequences * self.H, self.blocks + (-(-self.n // self.P) if matrix else 0), self.segments
 
     def compile(self, **options: Any) -> dict[str, Any]:
-        return {"N": power(self.n), "P": self.P, "num_warps": 4, "num_stages": 1} | options
+        fixed = {"N": power(self.n), "P": self.P, "EVERY": EVERY, "PACKED": self.packing is not None}
+        return fixed | self.how.compile | options
+
+    def table(self, stand_in: torch.Tensor) -> torch.Tensor:
+        """Where sequences lie (see programs/tiles.py)."""
+        return stand_in if self.packing is None else self.packing.table(EVERY, stand_in.device)
 
 
-def cut_of(u: torch.Tensor, n: int) -> Cut:
-    B, T, H, p = u.shape
-    P = min(power(p), WIDEST)
+def cut_of(how: Reads, u: torch.Tensor, n: int, back: bool) -> Cut:
+    (B, T, H, p), packing = u.shape, how.packing
+    warps = 8 if n > 32 and p > 32 and not back else 4
+    otherwise = Configuration(min(power(p), WIDEST), warps, 1)
+    size = configuration("dense_backward" if back else "dense", n, p, u.dtype, u.device, otherwise)
+    longest = T if packing is None else packing.longest
+    rows = -(-B * T // longest) * H  # if all sequences were as long
     places = 2 * multiprocessors(u.device) * max(1, 32 // power(n))  # small programs share a multiprocessor
-    segments = min(places // (B * H * -(-p // P)), T // LEAST, MOST)
-    steps = -(-T // segments) if segments >= WORTH else T
-    return Cut(B, T, H, n, p, P, -(-steps // EVERY) * EVERY)
+    segments = min(places // (rows * -(-p // size.columns)), longest // LEAST, MOST)
+    steps = -(-longest // segments) if segments >= WORTH else longest
+    return Cut(B, T, H, n, p, packing, size, -(-steps // EVERY) * EVERY)
 
 
 def _placed(cut: Cut, M, b, c, u) -> tuple[tuple, ...]:
@@ -87,66 +118,75 @@ def _placed(cut: Cut, M, b, c, u) -> tuple[tuple, ...]:
 def _room(cut: Cut, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     if cut.segments == 1:
         return x, x
-    return x.new_empty(cut.segments, *x.shape), x.new_empty(cut.segments, cut.B * cut.H, cut.n, cut.n)
+    shape = cut.places, cut.H, cut.n
+    return x.new_empty(*shape, cut.p), x.new_empty(*shape, cut.n)
 
 
-def _forward(before: bool, keep: bool, inputs):
+def _forward(how: Reads, keep: bool, inputs):
     from .programs.dense import forward
 
     M, b, c, u, x = inputs
-    cut = cut_of(u, x.shape[2])
+    cut = cut_of(how, u, x.shape[2], False)
     y, last = torch.empty_like(u, memory_format=torch.contiguous_format), torch.empty_like(x)
-    kept = x.new_empty(cut.B, cut.H, -(-cut.T // EVERY), cut.n, cut.p) if keep else None
+    kept = x.new_empty(cut.parts, cut.H, cut.n, cut.p) if keep else x
     parts, split = (a for group in _placed(cut, M, b, c, u) for a in group), cut.segments > 1
-    arguments = (*parts, x, *_room(cut, x), y, last, x if kept is None else kept, *cut.sizes)
-    options = cut.compile(EVERY=EVERY, BEFORE=int(before), num_warps=8 if cut.n > 32 and cut.P == 64 else 4)
+    arguments = (*parts, x, *_room(cut, x), y, last, kept, cut.table(u), *cut.sizes)
+    options = cut.compile(BEFORE=int(how.before))
     if split:
         launch(forward, cut.grid(True), x, *arguments, SUMMARY=True, REST=False, KEEP=False, **options)
     launch(forward, cut.grid(), x, *arguments, SUMMARY=False, REST=split, KEEP=keep, **options)
-    return (y, last), kept
+    return (y, last), (kept,) if keep else ()
 
 
-def _backward(before: bool, kept, inputs, outputs, dy, dlast):
+def _backward(how: Reads, kept, inputs, outputs, dy, dlast):
     from .programs.dense_backward import backward, summary_backward
 
     M, b, c, u, x = inputs
-    cut = cut_of(u, x.shape[2])
+    cut = cut_of(how, u, x.shape[2], True)
     shape, constant, split = (cut.B, cut.T, cut.H), M.shape[1] == 1, cut.segments > 1
     matrix, rows, columns, drive = _placed(cut, M, b, c, u)
-    of_y, room, options = placed(dy, *shape), _room(cut, x), {"BEFORE": int(before)}
+    of_y, room, table, options = placed(dy, *shape), _room(cut, x), cut.table(u), {"BEFORE": int(how.before)}
     if split:
-        arguments = (*matrix, *rows, *of_y, *room, *cut.sizes)
+        arguments = (*matrix, *rows, *of_y, *room, table, *cut.sizes)
         launch(summary_backward, cut.grid(True), x, *arguments, **cut.compile(**options))
     kind = x.dtype if constant or cut.blocks > 1 else M.dtype
-    of_M = (cut.segments, cut.B) if constant else (cut.B, cut.T)
+    of_M = (cut.segments, cut.sequences) if constant else (cut.B, cut.T)
     dM = torch.empty(cut.blocks, *of_M, cut.H, cut.n, cut.n, dtype=kind, device=u.device)
     kinds = (x.dtype, x.dtype) if cut.blocks > 1 else (c.dtype, b.dtype)
     dc, db = (torch.empty(cut.blocks, *shape, cut.n, dtype=kind, device=u.device) for kind in kinds)
     du, dx = torch.empty_like(u, memory_format=torch.contiguous_format), torch.empty_like(x)
-    scratch = x.new_empty(cut.segments * cut.blocks * cut.B * cut.H, EVERY, cut.n, cut.P)
-    given = (*matrix, *rows, *columns, *drive, *of_y, dlast, *room, kept, scratch)
-    options |= {"EVERY": EVERY, "CONSTANT": constant, "REST": split, "PRECISION": operands(u.dtype)["PRECISION"]}
-    launch(backward, cut.grid(), x, *given, dM, dc, db, du, dx, *cut.sizes, **cut.compile(**options))
+    scratch = x.new_empty(cut.places * cut.blocks * cut.H, EVERY, cut.n, cut.P)
+    given = (*matrix, *rows, *columns, *drive, *of_y, dlast, *room, *kept, scratch)
+    options |= {"CONSTANT": constant, "REST": split, "PRECISION": operands(u.dtype)["PRECISION"]}
+    launch(backward, cut.grid(), x, *given, dM, dc, db, du, dx, table, *cut.sizes, **cut.compile(**options))
     dM, dc, db = (a[0] if cut.blocks == 1 else a.sum(0) for a in (dM, dc, db))
     return (dM.sum(0)[:, None] if constant else dM), db, dc, du, dx
 
 
-def plain(before: bool, inputs):
+def plain(how: Reads, inputs):
     """The same, step after step, in plain torch."""
     M, b, c, u, x = inputs
 
     def step(x: torch.Tensor, u, M, b) -> torch.Tensor:
         return M.float() @ x + b.float()[..., None] * u.float()[..., None, :]
 
-    return columns_by_steps(step, before, x, c, u, M, b)
+    return columns_by_steps(step, how, x, c, u, M, b)
 
 
 DENSE = Loops(_forward, _backward, plain)
 
 
-@gpu_kernel("triton_dense", covers=Dense, cost=cost, fits=up_to(WIDEST))
-def run(A: Dense, b: torch.Tensor, c: torch.Tensor, u: torch.Tensor, x: torch.Tensor, before: bool):
+@gpu_kernel("triton_dense", covers=Dense, cost=cost, fits=up_to(WIDEST), packs=True)
+def run(
+    A: Dense,
+    b: torch.Tensor,
+    c: torch.Tensor,
+    u: torch.Tensor,
+    x: torch.Tensor,
+    before: bool,
+    packing: Packing | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Signature and shapes: see registry.py."""
     if not u.shape[1]:
         return u.to(x.dtype), x
-    return recur(DENSE, before, A.M, *alike(b, c, u), x.contiguous())
+    return recur(DENSE, Reads(before, packing), A.M, *alike(b, c, u), x.contiguous())

@@ -20,7 +20,7 @@ def forward_source(plan: Plan, summary: bool) -> str:
     """y, the last state and those before every group (KEEP); or the summaries of segments: what they leave of no state
     (ends), and what they multiply by (products), [segments, B, H, n]."""
     text = Text(plan)
-    inputs = {k: plan.values[place] for k, place in enumerate(plan.inputs)}
+    inputs = text.inputs
     ((y, of_y),), count = plan.outputs, len(inputs)
     memories = inputs if summary else inputs | {count: of_y}
     text.function("forward", memories, "start, ends, products, last, kept")
@@ -31,18 +31,18 @@ def forward_source(plan: Plan, summary: bool) -> str:
         text("x, product = nothing, one")
     else:
         _enter(text, "x", "start", "segment", "turn")
-    text.block("for group in range(segment * per, tl.minimum(segment * per + per, groups)):")
+    text.block("for group in range(segment * per, tl.minimum(segment * per + per, tl.cdiv(length, STEPS))):")
     text("t = tl.full([], 0, tl.int64) + group * STEPS")
     if not summary:
         text.block("if KEEP:")
         text.block("if group % PARTS == 0:")
-        text.store("kept + (batch * tl.cdiv(groups, PARTS) + group // PARTS) * size + h * n + i", "x", "inside")
+        text.store("kept + (unit + group // PARTS) * size + own", "x", "inside")
         text.end(2)
     read = text.ask(wanted)
     text.block("for k in tl.static_range(STEPS):")
-    text("there = t + k < T")
+    text("there = t + k < length")
     text(*(f"v{x} = r{x}[k].to(tl.float32)" for x in read))
-    late = text.late(wanted, ("seen",))
+    late = text.after(wanted, "seen")
     text.compute(x for x in wanted if x not in late)
     text(f"after = {text.name(plan.factor)} * x + {text.name(plan.write)}")
     if summary:
@@ -83,7 +83,7 @@ def backward_source(plan: Plan, summary: bool) -> str:
     """Segments count from the end, of groups of PARTS x STEPS steps. Gradients; or the summaries of segments for the
     gradient of the state. between: room for a state before each part, [segments, B, PARTS, H, n]."""
     text = Text(plan)
-    inputs = {k: plan.values[place] for k, place in enumerate(plan.inputs)}
+    inputs = text.inputs
     outputs = {} if summary else {len(inputs) + k: value for k, (_, value) in enumerate(plan.outputs)}
     refs = {k: ref for k, (ref, _) in zip(outputs, plan.outputs, strict=False)}
     text.function("backward", inputs | outputs, "start, ends, products, last, kept, between")
@@ -96,11 +96,12 @@ def backward_source(plan: Plan, summary: bool) -> str:
     else:
         _enter(text, "m", "start", "segment", "turn")
         text(*(f"total{k} = {_zeros(value)}" for k, value in outputs.items() if not value.time))
+    text("groups = tl.cdiv(length, STEPS * PARTS)")
     text.block("for turn in range(segment * per, tl.minimum(segment * per + per, groups)):")
     text("group = groups - 1 - turn")
     if not summary:
-        text("x = tl.load(kept + (batch * groups + group) * size + h * n + i, mask=inside, other=0.0)")
-        text("room = between + (segment * tl.num_programs(1) + batch) * PARTS * size + h * n + i")
+        text("x = tl.load(kept + (unit + group) * size + own, mask=inside, other=0.0)")
+        text("room = between + (segment * sequences + number * size) * PARTS + own")
         _parts(text)
     text.block("for from_end in range(PARTS):")
     text("part = PARTS - 1 - from_end", "t = tl.full([], 0, tl.int64) + (group * PARTS + part) * STEPS")
@@ -109,12 +110,12 @@ def backward_source(plan: Plan, summary: bool) -> str:
         text("x = tl.load(room + part * size, mask=inside, other=0.0)")
         _again(text, read, True)
     text.block("for back in tl.static_range(STEPS):")
-    text("there = t + (STEPS - 1 - back) < T")
+    text("there = t + (STEPS - 1 - back) < length")
     text(*(f"v{x} = r{x}[STEPS - 1 - back].to(tl.float32)" for x in read))
     if not summary:
         text.carried("past", "states[STEPS - 1 - back]")
         text.carried("seen", f"states[STEPS - {1 if plan.before else 0} - back]")
-    late = text.late(wanted, ("lam",))
+    late = text.after(wanted, "lam")
     text.compute(x for x in wanted if x not in late)
     factor, from_y = text.name(plan.factor), text.name(plan.from_y)
     text("lam = m" if plan.before else f"lam = m + {from_y}")
@@ -144,14 +145,13 @@ def _zeros(value: Value) -> str:
 
 def _placed_outputs(text: Text, outputs: dict[int, Value]) -> None:
     """The first stride of an output is that of its parts, which are summed in the end: over blocks of what it shares,
-    and of what has no time over segments. Sequences lie behind each other in a part."""
+    and of what has no time over segments. In a part sequences lie behind each other, as steps do."""
     for k, value in outputs.items():
-        number = "0" if value.heads else "tl.program_id(0) // blocks"
-        number = number if value.rows else f"({number}) * blocks + block"
-        number = number if value.time else f"({number}) * segments + segment"
-        count = "T" if value.time else "1"
-        part = f"(({number}) * tl.num_programs(1) + batch) * b{k} * {count}"
-        text(f"p{k} += here + {part}{text.entries(k, value)}")
+        part = "here" if value.heads else "(here + tile // blocks)"
+        part = part if value.rows else f"({part} * blocks + tile % blocks)"
+        part = part if value.time else f"({part} * segments + segment)"
+        start = "batch * T + first" if value.time else "number"
+        text(f"p{k} += {part} * b{k} + ({start}) * t{k}{text.entries(k, value)}")
 
 
 def _parts(text: Text) -> None:

@@ -11,76 +11,32 @@ from collections.abc import Iterable
 from functools import cache
 from hashlib import sha256
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
-from ..expressions import Graph, Value
+from ..emission import CALLS, Lines, Plan
+from ..expressions import Value
 
-_CALLS = {
-    "exp": "tl.exp2({} * LOG2E)",
-    "expm1": "exp_less_one({})",
-    "log": "tl.log({})",
-    "sqrt": "root({})",
-    "less": "less({}, {})",
-    "where": "choose({}, {}, {})",
-    "neg": "-{}",
-    "add": "{} + {}",
-    "sub": "{} - {}",
-    "mul": "{} * {}",
-    "div": "{} / {}",
-}
+_CALLS = CALLS | {"exp": "tl.exp2({} * LOG2E)", "expm1": "exp_less_one({})", "log": "tl.log({})"}
 HEAD = '''"""Made by dsf_kernels.gpu.fused_source."""
 import triton
 import triton.language as tl
 
 from dsf_kernels.gpu.programs.gates import INFINITY, LOG2E, NAN, choose, exp_less_one, less, root
+from dsf_kernels.gpu.programs.tiles import sequence
 
 
 '''
-
-
+CONSTANTS = ("HEADS", "ROWS", "STEPS", "PARTS", "REST", "KEEP", "PACKED")
 STATE = Value("state", (), False, True, True)
 
 
-class Plan(NamedTuple):
-    """What a text depends on.
+class Text(Lines):
+    """Values, and memory: of every head, row and step; `there` and `inside` say which of a tile's there are."""
 
-    values: a graph; inputs: the places of what is read; outputs: what is written, with the axes of the signal whose
-    gradient it is, at every step, or summed over time (its last axes then say "no time").
-    """
-
-    values: tuple[Value, ...]
-    inputs: tuple[int, ...]
-    outputs: tuple[tuple[int, Value], ...]
-    factor: int
-    write: int
-    from_y: int
-    before: bool
-
-
-class Text:
     def __init__(self, plan: Plan):
-        self.plan, self.lines, self.depth = plan, [HEAD], 0
-        self.graph = Graph()
-        self.graph.values = list(plan.values)
-        self.order = {place: k for k, place in enumerate(plan.inputs)}
-
-    def __call__(self, *lines: str) -> None:
-        self.lines += ["    " * self.depth + line + "\n" for line in lines]
-
-    def block(self, head: str) -> None:
-        self(head)
-        self.depth += 1
-
-    def end(self, count: int = 1) -> None:
-        self.depth -= count
-
-    def __str__(self) -> str:
-        return "".join(self.lines)
+        super().__init__(plan, HEAD)
 
     # -------------------------------------------------------------------------------------------------------- values
-    def needed(self, wanted: Iterable[int]) -> list[int]:
-        return self.graph.needed(wanted, self.plan.inputs)
-
     def name(self, place: int) -> str:
         value = self.plan.values[place]
         if value.op != "number":
@@ -100,38 +56,28 @@ class Text:
             else:
                 self(f"v{place} = {_CALLS[value.op].format(*names)}")
 
-    def late(self, places: Iterable[int], ops: tuple[str, ...]) -> set[int]:
-        """Those of the places that are, or need, one of these operations."""
-        found: set[int] = set()
-        for place in places:
-            value = self.plan.values[place]
-            if value.op in ops or place not in self.order and any(x in found for x in value.children):
-                found.add(place)
-        return found
-
-    def carried(self, op: str, what: str) -> None:
-        for place, value in enumerate(self.plan.values):
-            if value.op == op:
-                self(f"v{place} = {what}")
-
     # -------------------------------------------------------------------------------------------------------- memory
     def function(self, name: str, memories: dict[int, Value], rest: str) -> None:
         """Up to where a program knows its tile. p: pointers of inputs and outputs, each with four strides."""
         known = "".join(f"p{k}, b{k}, t{k}, h{k}, i{k}, " for k in memories)
+        sizes = "".join(f", {constant}: tl.constexpr" for constant in CONSTANTS)
         self("@triton.jit")
-        self.block(f"def {name}({known}{rest}, T, H, n, blocks, groups, per, HEADS: tl.constexpr, ROWS: tl.constexpr, "
-                   "STEPS: tl.constexpr, PARTS: tl.constexpr, REST: tl.constexpr, KEEP: tl.constexpr):")  # fmt: skip
-        self("batch, segment = tl.program_id(1).to(tl.int64), tl.program_id(2)")
-        self("segments, block = tl.num_programs(2), tl.program_id(0) % blocks")
-        self("h = (tl.program_id(0) // blocks * HEADS + tl.arange(0, HEADS)).to(tl.int64)[:, None]")
-        self("i = (block * ROWS + tl.arange(0, ROWS)).to(tl.int64)[None, :]")
-        self("inside, size, nothing = (h < H) & (i < n), batch * 0 + H * n, tl.zeros([HEADS, ROWS], tl.float32)")
-        self("entries, one = batch * size + h * n + i, tl.full([HEADS, ROWS], 1.0, tl.float32)")
-        self("sequences, here = tl.num_programs(1) * size, tl.zeros([1, 1], tl.int64)")
+        self.block(f"def {name}({known}{rest}, table, T, H, n, blocks, per{sizes}):")
+        self("segment, segments, tiles = tl.program_id(1), tl.num_programs(1), blocks * tl.cdiv(H, HEADS)")
+        self("number, tile = (tl.program_id(0) // tiles).to(tl.int64), tl.program_id(0) % tiles")
+        self("batch, first, length, unit = sequence(table, number, T, tl.cdiv(T, STEPS * PARTS), PACKED)")
+        self("h = (tile // blocks * HEADS + tl.arange(0, HEADS)).to(tl.int64)[:, None]")
+        self("i = (tile % blocks * ROWS + tl.arange(0, ROWS)).to(tl.int64)[None, :]")
+        self("inside, size, nothing = (h < H) & (i < n), number * 0 + H * n, tl.zeros([HEADS, ROWS], tl.float32)")
+        self("own, one = h * n + i, tl.full([HEADS, ROWS], 1.0, tl.float32)")
+        self("entries, here = number * size + own, tl.zeros([1, 1], tl.int64)")
+        self("sequences = tl.num_programs(0) // tiles * size")
 
     def places(self, memories: dict[int, Value]) -> None:
+        """From where on a sequence lies; what has no time is one for all of a pack."""
         for k, value in memories.items():
-            self(f"p{k} += here + batch * b{k}{self.entries(k, value)}")
+            start = f" + first * t{k}" if value.time else ""
+            self(f"p{k} += here + batch * b{k}{start}{self.entries(k, value)}")
 
     def entries(self, k: int, value: Value) -> str:
         """Where those of a step lie."""
@@ -155,7 +101,7 @@ class Text:
         read = [x for x in places if x in self.order and self.plan.values[x].time]
         self(*(f"r{x} = ()" for x in read))
         self.block("for k in tl.static_range(STEPS):")
-        self("there = t + k < T")
+        self("there = t + k < length")
         for x in read:
             k, value = self.order[x], self.plan.values[x]
             self(f"r{x} += (tl.load(p{k} + (t + k) * t{k}, mask={self.mask(value, 'there')}, other=0.0),)")

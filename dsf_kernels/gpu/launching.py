@@ -32,14 +32,14 @@ def alike(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return tuple(x.to(dtype) for x in tensors)
 
 
-def up_to(rows: int = LONGEST, sequences: int = LONGEST**2, tokens: int = LONGEST**2) -> Callable[[Any], str | None]:
+def up_to(rows: int = LONGEST, sequences: int = LONGEST**2) -> Callable[[Any], str | None]:
     """What `fits` is where a program holds all rows of a state, or an axis of the grid is as long as the run."""
 
     def fits(z: Any) -> str | None:
         if z.n > rows:
             return f"its programs hold states of up to {rows} rows, this one has {z.n}"
-        if z.batch > sequences or z.steps > tokens:
-            return f"its grid has room for {sequences} sequences of {tokens} steps"
+        if z.sequences > sequences:
+            return f"its grid has room for {sequences} sequences"
         return None
 
     return fits

@@ -1,16 +1,17 @@
-"""A decay minus a rank-one matrix (delta rules) in chunks of up to 64: two launches forward, three backward, and one
-more where time is cut in segments (see walking.py).
+"""A decay minus a rank-one matrix (delta rules) in chunks of up to 64: two launches forward, or three where time is cut
+in segments (see walking.py), and three backward.
 
     S <- (e^{g_t} - beta_t u_t v_t^T) S + b_t w_t^T      y_t = c_t^T S      (before: y_t = c_t^T of the S that was)
 
 What needs no state (a triangular inverse, and what it turns rows and columns into) is made of all chunks at once; the
-walk through chunks then has products of matrices alone. Kept for backward: the inputs.
+walk through chunks then has products of matrices alone. Kept for backward: the inputs; and that too, where heads are so
+few that time is cut.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -19,14 +20,13 @@ from dsf.values import Log, is_number, value
 
 from ..costs import Cost, tensor_cores
 from ..eager.chunked_scalar import declines as declines_scalar
-from ..recurrences import Loops, columns_by_steps, recur
+from ..packing import Packing
+from ..recurrences import Loops, Reads, columns_by_steps, recur
 from ..sizes import Sizes
 from .configurations import Configuration, configuration
 from .launching import alike, gpu_kernel, launch, placed, power, up_to
-from .walking import CHUNK, Cut, Signals, both_ways, cut_of
+from .walking import CHUNK, WIDEST, Cut, Signals, both_ways, cut_of
 from .walking import forward as walk_forward
-
-WIDEST = 128  # rows of a state: the matrix of a segment is as wide
 
 
 def cost(z: Sizes) -> Cost:
@@ -37,15 +37,22 @@ def cost(z: Sizes) -> Cost:
     return Cost(flops, moved, 2, tensor_cores(z))
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What a run is cut into, what the walk reads, and of every chunk T, X and P_cu (see programs/low_rank_prepare)."""
+class Prepared(NamedTuple):
+    """What the walk reads, and of every chunk T, X and P_cu (see programs/low_rank_prepare)."""
 
-    cut: Cut
-    signals: Signals
+    rows: torch.Tensor
+    columns: torch.Tensor
+    W: torch.Tensor
+    U: torch.Tensor
+    pairs: torch.Tensor
+    whole: torch.Tensor
     turned: torch.Tensor
     known: torch.Tensor
     reached: torch.Tensor
+
+    @property
+    def signals(self) -> Signals:
+        return Signals(self.rows, self.columns, self.rows, self.W, self.U, self.whole, self.pairs)
 
 
 def _channels(g: torch.Tensor) -> bool:
@@ -64,7 +71,7 @@ def _configuration(program: str, cut: Cut, g: torch.Tensor, w: torch.Tensor) -> 
 
 
 def _options(cut: Cut, before: bool, g: torch.Tensor) -> dict:
-    chosen = {name: cut.options[name] for name in ("C", "KIND", "PRECISION")}
+    chosen = {name: cut.options[name] for name in ("C", "PACKED", "KIND", "PRECISION")}
     return chosen | {"BEFORE": int(before), "CHANNELS": _channels(g)}
 
 
@@ -76,62 +83,63 @@ def _leaves(cut: Cut, inputs, *more: torch.Tensor) -> list:
     return [a for leaf in (*found, placed(g, *sizes, g.shape[-1])) for a in leaf]
 
 
-def _prepared(before: bool, keep: bool, inputs) -> Prepared:
+def _cut(how: Reads, inputs) -> Cut:
+    w, x = inputs[-2:]
+    return cut_of(w, x.shape[2], how.packing, READY=True, RANK=True, BEFORE=0)
+
+
+def _prepared(how: Reads, cut: Cut, keep: bool, inputs) -> Prepared:
     from .programs.low_rank_prepare import prepare
 
-    g, w, x = inputs[0], *inputs[-2:]
-    cut = cut_of(w, x.shape[2], READY=True, RANK=True, BEFORE=0)
-    half = w.dtype == torch.bfloat16
-    kept = torch.bfloat16 if half else torch.float32
-    shape, C = (cut.B, cut.H, cut.chunks), cut.options["C"]
-    rows, columns, W, U = (w.new_empty(cut.B, cut.H, cut.chunks * C, cut.n, dtype=kept) for _ in range(4))
-    pairs = w.new_empty(*shape, C, C, dtype=kept)
-    turned, known, reached = (torch.empty_like(pairs) if keep else pairs for _ in range(3))
-    whole = x.new_empty(*shape, cut.n, dtype=torch.float32)
-    made = rows, columns, W, U, pairs, whole, turned, known, reached
-    arguments = *_leaves(cut, inputs), *made, cut.T, cut.H, cut.n, cut.chunks
-    how = _configuration("prepare", cut, g, w)
-    how = {"N": min(how.columns, cut.options["N"])} | how.compile
-    launch(prepare, (cut.heads * cut.chunks,), w, *arguments, KEEP=keep, **_options(cut, before, g), **how)
-    rows, columns = (a[:, :, : cut.T].transpose(1, 2) for a in (rows, columns))
-    return Prepared(cut, Signals(rows, columns, rows, W, U, whole, pairs), turned, known, reached)
+    g, w, C = inputs[0], inputs[-2], cut.options["C"]
+    kept = torch.bfloat16 if w.dtype == torch.bfloat16 else torch.float32
+    rows, columns = (w.new_empty(cut.B, cut.T, cut.H, cut.n, dtype=kept) for _ in range(2))
+    W, U = (w.new_empty(cut.chunks, cut.H, C, cut.n, dtype=kept) for _ in range(2))
+    pairs = w.new_empty(cut.chunks, cut.H, C, C, dtype=kept)
+    whole = w.new_empty(cut.chunks, cut.H, cut.n, dtype=torch.float32)
+    more = (torch.empty_like(pairs) if keep else pairs for _ in range(3))
+    made = Prepared(rows, columns, W, U, pairs, whole, *more)
+    arguments = *_leaves(cut, inputs), *made, *cut.tables(w), cut.T, cut.H, cut.n, cut.units
+    tuned = _configuration("prepare", cut, g, w)
+    tiles = {"N": min(tuned.columns, cut.options["N"]), "KEEP": keep}
+    launch(prepare, (cut.chunks * cut.H,), w, *arguments, **tiles, **_options(cut, how.before, g), **tuned.compile)
+    return made
 
 
-def _forward(before: bool, keep: bool, inputs):
-    made = _prepared(before, False, inputs)
-    return walk_forward(made.cut, made.signals, *inputs[-2:]), None
+def _forward(how: Reads, keep: bool, inputs):
+    cut = _cut(how, inputs)
+    keep = keep and cut.segments > 1
+    made = _prepared(how, cut, keep, inputs)
+    return walk_forward(cut, made.signals, *inputs[-2:]), tuple(made) if keep else ()
 
 
-def _backward(before: bool, kept, inputs, outputs, dy, dx):
+def _backward(how: Reads, kept, inputs, outputs, dy, dx):
     from .programs.low_rank_gradients import gradients
 
     g, beta, b, c, u, v, w, x = inputs
-    made = _prepared(before, True, inputs)
-    cut, shape = made.cut, (made.cut.B, made.cut.T, made.cut.H)
+    cut = _cut(how, inputs)
+    made, shape = Prepared(*kept) if kept else _prepared(how, cut, True, inputs), (cut.B, cut.T, cut.H)
     ways = both_ways(cut, made.signals, w, x, dy, dx)
     half = w.dtype == torch.bfloat16
     N = min(cut.options["N"], 32 if _channels(g) else 128 if half else 64)
-    blocks = -(-cut.n // N)
     dc, dv, db, du = found = [a.new_empty(*shape, cut.n) for a in (c, v, b, u)]
-    dbeta = x.new_empty(blocks, *shape, 1)
-    dg = x.new_empty(4, *shape, cut.n) if _channels(g) else x.new_empty(4 * blocks, *shape, 1)
+    dbeta, dg = beta.new_empty(*shape, 1), g.new_empty(*shape, cut.n if _channels(g) else 1)
     read = made.turned, made.known, made.reached, ways.states, ways.dstates, ways.erased, ways.derased
-    arguments = *_leaves(cut, inputs, w, dy), *read, *found, dbeta, dg, cut.T, cut.H, cut.n, cut.p, cut.chunks
-    how = _configuration("gradients", cut, g, w)
-    how = {"N": N, "P": min(how.columns, power(cut.p))} | how.compile
-    grid = 4 * cut.heads * cut.chunks, blocks
-    launch(gradients, grid, w, *arguments, **_options(cut, before, g), **how)
-    return dg.sum(0).to(g.dtype), dbeta.sum(0).to(beta.dtype), db, dc, du, dv, ways.du, ways.dx
+    arguments = *_leaves(cut, inputs, w, dy), *read, *found, dbeta, dg, *cut.tables(w), *cut.sizes
+    tuned = _configuration("gradients", cut, g, w)
+    tiles = {"N": N, "P": min(tuned.columns, power(cut.p))}
+    launch(gradients, (cut.chunks * cut.H,), w, *arguments, **tiles, **_options(cut, how.before, g), **tuned.compile)
+    return dg, dbeta, db, dc, du, dv, ways.du, ways.dx
 
 
-def _plain(before: bool, inputs):
+def _plain(how: Reads, inputs):
     g, beta, b, c, u, v, w, x = inputs
 
     def step(x: torch.Tensor, w, g, beta, b, u, v) -> torch.Tensor:
         z = (v[..., None] * x).sum(-2, keepdim=True)
         return g.float().exp()[..., None] * x - (beta * u)[..., None] * z + b[..., None] * w[..., None, :]
 
-    return columns_by_steps(step, before, x, c, w, g, beta, b, u, v)
+    return columns_by_steps(step, how, x, c, w, g, beta, b, u, v)
 
 
 LOW_RANK = Loops(_forward, _backward, _plain)
@@ -142,8 +150,8 @@ def declines(A: DiagonalPlusLowRank) -> str | None:
     return declines_scalar(Scaled(A.d))
 
 
-@gpu_kernel("triton_low_rank", covers=DiagonalPlusLowRank, cost=cost, declines=declines, fits=up_to(WIDEST))
-def run(A: DiagonalPlusLowRank, b: torch.Tensor, c: torch.Tensor, u: torch.Tensor, x: torch.Tensor, before: bool):
+@gpu_kernel("triton_low_rank", covers=DiagonalPlusLowRank, cost=cost, declines=declines, fits=up_to(WIDEST), packs=True)
+def run(A: DiagonalPlusLowRank, b, c, u: torch.Tensor, x: torch.Tensor, before: bool, packing: Packing | None = None):
     """Signature and shapes: see registry.py."""
     if not u.shape[1]:
         return u.to(x.dtype), x
@@ -155,4 +163,4 @@ def run(A: DiagonalPlusLowRank, b: torch.Tensor, c: torch.Tensor, u: torch.Tenso
     if scale.shape[-1] > 1:
         scale, along = leaf(1), scale * along
     g = A.d.log if isinstance(A.d, Log) else x.new_full((1, 1, 1, 1), math.log(A.d) if A.d else -math.inf)
-    return recur(LOW_RANK, before, g, *alike(scale, b, c, along, leaf(A.v), u), x)
+    return recur(LOW_RANK, Reads(before, packing), g, *alike(scale, b, c, along, leaf(A.v), u), x)

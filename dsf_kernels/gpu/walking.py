@@ -6,18 +6,27 @@ meet by their exact summaries (what they multiply a state by, and what they leav
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
-from .configurations import configuration
+from ..packing import Packing
+from ..sizes import Sizes
+from .configurations import Configuration, configuration
 from .launching import INTERPRETED, launch, multiprocessors, operands, placed, power
 
-CHUNK = 64  # steps; fewer where products of fp32 take more registers
+UNIT = 64  # steps of a unit: one chunk, or several (see programs/tiles.py)
+CHUNK = UNIT  # steps; fewer where products of fp32 take more registers
 WIDEST = 256  # rows of a state
+WIDEST_MATRIX = 128  # of one that a segment multiplies by a matrix: more are not cut in time
 MOST = 16  # segments: each folds the summaries of those before it
 LEAST = 4  # chunks of a segment
+
+
+def tiled(z: Sizes) -> Sizes:
+    """The sizes whose products a run pays for: sides of tiles are powers of two, 16 at least."""
+    return replace(z, n=power(z.n), p=power(z.p))
 
 
 @dataclass(frozen=True)
@@ -29,22 +38,50 @@ class Cut:
     H: int
     n: int
     p: int
-    chunks: int
+    packing: Packing | None
+    device: torch.device
     per: int
     options: dict[str, Any]
     compile: dict[str, int] = field(default_factory=dict)
 
     @property
+    def packed(self) -> bool:
+        return self.packing is not None
+
+    @property
     def segments(self) -> int:
-        return -(-self.chunks // self.per)
+        longest = self.T if self.packing is None else self.packing.longest
+        return -(-longest // (self.options["C"] * self.per))
 
     @property
     def heads(self) -> int:
-        return self.B * self.H
+        """Of all sequences."""
+        return self.H * (self.B if self.packing is None else self.packing.count)
+
+    @property
+    def units(self) -> int:
+        """Of a sequence that lies in a row of its own."""
+        return -(-self.T // UNIT)
+
+    @property
+    def parts(self) -> int:
+        """Units of all sequences."""
+        return self.B * self.units if self.packing is None else self.packing.units(UNIT)
+
+    @property
+    def chunks(self) -> int:
+        """Of all sequences; behind a sequence's end they have no steps."""
+        return self.parts * (UNIT // self.options["C"])
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        return self.T, self.H, self.n, self.p, self.chunks
+        return self.T, self.H, self.n, self.p, self.units
+
+    def tables(self, stand_in: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where sequences lie, and whose every unit is (see programs/tiles.py)."""
+        if self.packing is None:
+            return stand_in, stand_in
+        return self.packing.table(UNIT, self.device), self.packing.owners(UNIT, self.device)
 
     def grid(self, ways: int = 1, matrix: bool = False) -> tuple[int, int, int]:
         """matrix: blocks of n columns too, for what a summary multiplies by."""
@@ -52,16 +89,21 @@ class Cut:
         return self.heads, -(-self.p // P) + (-(-self.n // P) if matrix else 0), ways * self.segments
 
 
-def cut_of(u: torch.Tensor, n: int, **options: Any) -> Cut:
-    """Of a drive u [B, T, H, p] and a state of n rows; options: READY, RANK, BEFORE (see programs/walk.py)."""
+def cut_of(u: torch.Tensor, n: int, packing: Packing | None, **options: Any) -> Cut:
+    """Of a drive u [B, T, H, p], or of packed sequences, and a state of n rows; options: READY, RANK, BEFORE (see
+    programs/walk.py)."""
     B, T, H, p = u.shape
-    how = configuration("low_rank_walk" if options["RANK"] else "walk", n, p, u.dtype, u.device)
+    wide = options["RANK"] and n > WIDEST_MATRIX
+    narrow = Configuration(32 if u.dtype == torch.bfloat16 else 16, 8, 1) if wide else None
+    how = configuration("low_rank_walk" if options["RANK"] else "walk", n, p, u.dtype, u.device, narrow)
     chunk = CHUNK if INTERPRETED else {torch.bfloat16: CHUNK, torch.float16: CHUNK // 2}.get(u.dtype, CHUNK // 4)
-    chunks = -(-T // chunk)
-    wanted = multiprocessors(u.device) // (B * H * -(-p // how.columns))
-    segments = max(1, min(wanted, chunks // LEAST, MOST))
-    options |= {"C": chunk, "N": power(n), "P": how.columns} | operands(u.dtype)
-    return Cut(B, T, H, n, p, chunks, -(-chunks // segments), options, how.compile)
+    longest = T if packing is None else packing.longest
+    chunks = -(-longest // chunk)
+    busy = -(-B * T // longest)  # sequences side by side, were they all as long
+    wanted = multiprocessors(u.device) // (busy * H * -(-p // how.columns))
+    segments = max(1, min(wanted, chunks // LEAST, 1 if wide else MOST))
+    options |= {"C": chunk, "N": power(n), "P": how.columns, "PACKED": packing is not None} | operands(u.dtype)
+    return Cut(B, T, H, n, p, packing, u.device, -(-chunks // segments), options, how.compile)
 
 
 @dataclass(frozen=True)
@@ -114,6 +156,7 @@ def forward(cut: Cut, signals: Signals, u: torch.Tensor, x: torch.Tensor) -> tup
         products,
         y,
         last,
+        cut.tables(u)[0],
         *cut.sizes,
         cut.per,
         cut.segments,
@@ -128,8 +171,8 @@ def forward(cut: Cut, signals: Signals, u: torch.Tensor, x: torch.Tensor) -> tup
 
 @dataclass(frozen=True)
 class Ways:
-    """What both ways leave: the state before every chunk and the gradient of that after it [B, H, chunks, n, p], in
-    the dtype of the products, and with RANK what W and V read of them [B, T, H, p]; the gradients of u and of the first
+    """What both ways leave: the state before every chunk and the gradient of that after it [chunks, H, n, p], in the
+    dtype of the products, and with RANK what W and V read of them [B, T, H, p]; the gradients of u and of the first
     state."""
 
     states: torch.Tensor
@@ -146,14 +189,15 @@ def both_ways(cut: Cut, signals: Signals, u, x, dy, dlast) -> Ways:
 
     x, dlast = x.contiguous(), dlast.contiguous()
     kept = torch.bfloat16 if u.dtype == torch.bfloat16 else torch.float32
-    shape = (cut.B, cut.H, cut.chunks, cut.n, cut.p)
+    shape = (cut.chunks, cut.H, cut.n, cut.p)
     states, dstates = (torch.empty(shape, dtype=kept, device=u.device) for _ in range(2))
     du, dx = torch.empty_like(u, memory_format=torch.contiguous_format), torch.empty_like(x)
     erased, derased = (torch.empty_like(du, dtype=kept) if cut.options["RANK"] else du for _ in range(2))
     rows, columns, g = signals.placed(cut)
     drive, of_y = placed(u, cut.B, cut.T, cut.H), placed(dy, cut.B, cut.T, cut.H)
     rooms = x, *_room(cut, x), dlast, *_room(cut, x), dx, du, states, dstates, erased, derased
-    arguments = (*rows, *columns, *drive, *of_y, *g, *signals.made, *rooms, *cut.sizes, cut.per, cut.segments)
+    arguments = (*rows, *columns, *drive, *of_y, *g, *signals.made, *rooms, cut.tables(u)[0])
+    arguments = (*arguments, *cut.sizes, cut.per, cut.segments)
     split = cut.segments > 1
     if split:
         grid = cut.grid(2, cut.options["RANK"])

@@ -10,7 +10,15 @@ of p.
 import triton
 import triton.language as tl
 
-from .tiles import square
+from .tiles import sequence, square
+
+
+@triton.jit
+def segments_of(table, number, T, per, EVERY: tl.constexpr, PACKED: tl.constexpr):
+    """Where a sequence lies: its row, its first step there, how many steps and how many segments it has, its first
+    EVERY steps among those of all, and its first segment; every sequence has room for a segment at least."""
+    row, first, length, unit = sequence(table, number, T, tl.cdiv(T, EVERY), PACKED)
+    return row, first, length, tl.cdiv(length, per), unit, unit // (per // EVERY) + number
 
 
 @triton.jit
@@ -19,18 +27,20 @@ def forward(
     rows, r_b, r_t, r_h,
     columns, k_b, k_t, k_h,
     drive, u_b, u_t, u_h,
-    start, ends, products, y, last, states,
+    start, ends, products, y, last, states, table,
     T, H, n, p, per,
-    N: tl.constexpr, P: tl.constexpr, EVERY: tl.constexpr, BEFORE: tl.constexpr, KEEP: tl.constexpr,
-    SUMMARY: tl.constexpr, REST: tl.constexpr,
+    N: tl.constexpr, P: tl.constexpr, EVERY: tl.constexpr, BEFORE: tl.constexpr, PACKED: tl.constexpr,
+    KEEP: tl.constexpr, SUMMARY: tl.constexpr, REST: tl.constexpr,
 ):  # fmt: skip
-    """rows c, columns b [B, T, H, n], drive u [B, T, H, p]; KEEP: the state before every EVERY steps, to states [B, H,
-    T / EVERY, n, p]. SUMMARY: what a segment leaves to ends [segments, B, H, n, p], what it multiplies by to products
-    [segments, B, H, n, n]; REST: from those of the segments before. Grid: B H, blocks of p (and of n), segments."""
-    head, block, segment, heads = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2), tl.num_programs(0)
-    batch, h = head // H, head % H
+    """rows c, columns b [B, T, H, n], drive u [B, T, H, p]; KEEP: the state before every EVERY steps, to states [steps
+    / EVERY, H, n, p]. SUMMARY: what a segment leaves to ends [segments, H, n, p], what it multiplies by to products
+    [segments, H, n, n]; REST: from those of the segments before. Grid: N H of N sequences, blocks of p (and of n),
+    segments."""
+    head, block, segment = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
+    number, h = head // H, head % H
+    batch, first, length, segments, unit, place = segments_of(table, number, T, per, EVERY, PACKED)
     i, j, width = tl.arange(0, N), block * P + tl.arange(0, P), tl.full([], 0, tl.int32) + p
-    begin, end = segment * per, tl.minimum(segment * per + per, T)
+    begin, end = segment * per, tl.minimum(segment * per + per, length)
     if SUMMARY:
         S = tl.zeros([N, P], tl.float32)
         if block >= tl.cdiv(p, P):
@@ -39,26 +49,27 @@ def forward(
     else:
         S = square(start + head * n * p, i, n, j, p)
     if REST:
-        for earlier in range(segment):
-            at = earlier * heads + head
+        for earlier in range(tl.minimum(segment, segments)):
+            at = (place + earlier) * H + h
             by = square(products + at * n * n, i, n, i, n)
             S = tl.dot(by, S, input_precision="tf32x3") + square(ends + at * n * p, i, n, j, p)
     at_M = M + batch * M_b + h * M_h + i[:, None] * M_i + i[None, :] * M_j
     at_r, at_k = rows + batch * r_b + h * r_h + i, columns + batch * k_b + h * k_h + i
     at_u, to = drive + batch * u_b + h * u_h + j, y + (batch * T * H + h) * p + j
-    t = tl.full([], 0, tl.int64) + begin
-    A = tl.load(at_M + t * M_t, mask=(i < n)[:, None] & (i < n)[None, :], other=0.0)
-    k, u = tl.load(at_k + t * k_t, mask=i < n, other=0.0), tl.load(at_u + t * u_t, mask=j < width, other=0.0)
+    t, there = first + begin, i < tl.where(begin < end, n, 0)
+    A = tl.load(at_M + t * M_t, mask=there[:, None] & (i < n)[None, :], other=0.0)
+    k = tl.load(at_k + t * k_t, mask=there, other=0.0)
+    u = tl.load(at_u + t * u_t, mask=j < tl.where(begin < end, width, 0), other=0.0)
     r = k
     if not SUMMARY:
-        r = tl.load(at_r + t * r_t, mask=i < n, other=0.0)
+        r = tl.load(at_r + t * r_t, mask=there, other=0.0)
     for step in range(begin, end):
-        t = tl.full([], 0, tl.int64) + step
+        t = first + step
         if KEEP:
             if step % EVERY == 0:
-                place = (head * tl.cdiv(T, EVERY) + step // EVERY) * n * p
                 inside = (i < n)[:, None] & (j < p)[None, :]
-                tl.store(states + place + i[:, None] * p + j[None, :], S, mask=inside)
+                to_state = states + ((unit + step // EVERY) * H + h) * n * p
+                tl.store(to_state + i[:, None] * p + j[None, :], S, mask=inside)
         there = i < tl.where(step + 1 < end, n, 0)
         A_next = tl.load(at_M + (t + 1) * M_t, mask=there[:, None] & (i < n)[None, :], other=0.0)
         k_next = tl.load(at_k + (t + 1) * k_t, mask=there, other=0.0)
@@ -78,10 +89,11 @@ def forward(
             r = r_next
         A, k, u = A_next, k_next, u_next
     if SUMMARY:
-        at, inside = segment * heads + head, (i < n)[:, None] & (j < width)[None, :]
+        at, width = (place + segment) * H + h, tl.where(segment < segments, width, 0)
+        inside = (i < n)[:, None] & (j < width)[None, :]
         tl.store(ends + at * n * p + i[:, None] * p + j[None, :], S, mask=inside)
-        inside = (i < n)[:, None] & (j < tl.where(block >= tl.cdiv(p, P), n, 0))[None, :]
+        inside = (i < n)[:, None] & (j < tl.where((block >= tl.cdiv(p, P)) & (segment < segments), n, 0))[None, :]
         tl.store(products + at * n * n + i[:, None] * n + j[None, :], S, mask=inside)
     else:
-        inside = (i < n)[:, None] & (j < tl.where(end == T, p, 0))[None, :]
+        inside = (i < n)[:, None] & (j < tl.where(segment == tl.maximum(segments, 1) - 1, p, 0))[None, :]
         tl.store(last + head * n * p + i[:, None] * p + j[None, :], S, mask=inside)

@@ -34,7 +34,7 @@ from .diagonal_steps import (
     to_border,
     to_end,
 )
-from .tiles import across, down
+from .tiles import UNIT, across, chunk_at, down
 
 
 @triton.jit
@@ -133,21 +133,20 @@ def gradients(
     drive, u_b, u_t, u_h,
     dy, y_b, y_t, y_h,
     g, g_b, g_t, g_h,
-    states, dstates, drows, dcolumns, dg,
-    T, H, n, p, chunks,
-    C: tl.constexpr, N: tl.constexpr, P: tl.constexpr, BEFORE: tl.constexpr,
+    states, dstates, drows, dcolumns, dg, table, owners,
+    T, H, n, p, units,
+    C: tl.constexpr, N: tl.constexpr, P: tl.constexpr, PACKED: tl.constexpr, BEFORE: tl.constexpr,
     KIND: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Grid: B H, T in parts of 64 steps, blocks of N channels. drows, dcolumns, dg [B, T, H, n]; states, dstates
-    [B, H, chunks, n, p] of chunks of C."""
-    head, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    batch, h, t0 = head // H, head % H, tl.program_id(1).to(tl.int64) * 64
-    limit, i = min(T - part * 64, 64), tl.program_id(2) * N + tl.arange(0, N)
+    """Grid: units of 64 steps of all sequences, H; blocks of N channels. drows, dcolumns, dg [B, T, H, n]; states,
+    dstates [chunks, H, n, p] of chunks of C."""
+    unit, h, i = tl.program_id(0).to(tl.int64) // H, tl.program_id(0) % H, tl.program_id(1) * N + tl.arange(0, N)
+    batch, t0, limit = chunk_at(table, owners, unit, T, units, UNIT, PACKED)
     at_u, at_y = drive + batch * u_b + h * u_h + t0 * u_t, dy + batch * y_b + h * y_h + t0 * y_t
     at_r, at_k = rows + batch * r_b + h * r_h + t0 * r_t, columns + batch * k_b + h * k_h + t0 * k_t
     at_g, to = g + batch * g_b + h * g_h + t0 * g_t, ((batch * T + t0) * H + h) * n
-    first_chunk, last_chunk = part * (64 // C), min((part + 1) * (64 // C), chunks) - 1
-    S, dS = states + (head * chunks + first_chunk) * n * p, dstates + (head * chunks + last_chunk) * n * p
+    first = unit * (UNIT // C) * H + h  # chunk of this head
+    S, dS = states + first * n * p, dstates + (first + (tl.cdiv(limit, C) - 1) * H) * n * p
 
     # reads, and what passes over steps on the way to them
     of_state, pairs = _products(S, i, n, p, at_y, y_t, at_u, u_t, limit, N, P, KIND, PRECISION)
@@ -160,8 +159,8 @@ def gradients(
     of = times(_unstacked(of_state), tl.exp2(before))
     of, over = _side(r, to_end(b, d), pairs, of, f, True, KIND, PRECISION)
     state = tl.zeros([N], tl.float32)
-    for first in range(0, p, P):
-        j = first + tl.arange(0, P)
+    for skipped in range(0, p, P):
+        j = skipped + tl.arange(0, P)
         at, inside = i[:, None] * p + j[None, :], (i < n)[:, None] & (j < p)[None, :]
         left = tl.load(S + at, mask=inside, other=0.0).to(tl.float32)
         state += tl.sum(left * tl.load(dS + at, mask=inside, other=0.0).to(tl.float32), 1)

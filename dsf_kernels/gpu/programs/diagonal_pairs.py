@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 
 from .diagonal_steps import decays, doubled, from_start, meet, put, stacked, steps, times, to_border, to_end
+from .tiles import UNIT, chunk_at
 
 
 @triton.jit
@@ -26,10 +27,16 @@ def _level(h: tl.constexpr, r, k, E, E_T, KIND: tl.constexpr, PRECISION: tl.cons
 
 
 @triton.jit
-def _put_pairs(P, C: tl.constexpr, i: tl.constexpr, j: tl.constexpr, there, found):
+def _place(i, j, H, C: tl.constexpr):
+    """Of a pair in `pairs`, from its chunk on."""
+    return (i // C) * (H * C * C) + (i % C) * C + j % C
+
+
+@triton.jit
+def _put_pairs(P, H, C: tl.constexpr, i: tl.constexpr, j: tl.constexpr, found):
     """Of steps i and j of every block."""
     a = 4 * tl.arange(0, 16)
-    tl.store(P + (a + i) * C + (a + j) % C, found.to(P.dtype.element_ty), mask=a < there)
+    tl.store(P + _place(a + i, a + j, H, C), found.to(P.dtype.element_ty))
 
 
 @triton.jit
@@ -37,22 +44,22 @@ def prepare(
     rows, r_b, r_t, r_h,
     columns, k_b, k_t, k_h,
     g, g_b, g_t, g_h,
-    ready_rows, ready_columns, whole, pairs,
-    T, H, n, chunks,
-    C: tl.constexpr, N: tl.constexpr, WHOLE: tl.constexpr, BEFORE: tl.constexpr,
+    ready_rows, ready_columns, whole, pairs, table, owners,
+    T, H, n, units,
+    C: tl.constexpr, N: tl.constexpr, WHOLE: tl.constexpr, PACKED: tl.constexpr, BEFORE: tl.constexpr,
     KIND: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Grid: B H; T in parts of 64 steps, which are chunks of C. ready_rows, ready_columns [B, T, H, n]; whole
-    [B, H, chunks, n]; pairs [B, H, chunks, C, C]. WHOLE: n, up to a multiple of N."""
-    head, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    batch, h, t0 = head // H, head % H, tl.program_id(1).to(tl.int64) * 64
-    limit, first_chunk = min(T - part * 64, 64), part * (64 // C)
+    """Grid: units of 64 steps of all sequences, H. ready_rows, ready_columns [B, T, H, n]; of chunks of C steps whole
+    [chunks, H, n] and pairs [chunks, H, C, C]. WHOLE: n, up to a multiple of N."""
+    unit, h = tl.program_id(0).to(tl.int64) // H, tl.program_id(0) % H
+    batch, t0, limit = chunk_at(table, owners, unit, T, units, UNIT, PACKED)
+    first = unit * (UNIT // C) * H + h  # chunk of this head
     at_r, at_k = rows + batch * r_b + h * r_h + t0 * r_t, columns + batch * k_b + h * k_h + t0 * k_t
     at_g, to = g + batch * g_b + h * g_h + t0 * g_t, ((batch * T + t0) * H + h) * n
     a, M, none = tl.arange(0, 16), tl.zeros([64, 64], tl.float32), tl.zeros([16], tl.float32)
     p00, p11, p22, p33, p10, p21, p32, p20, p31, p30 = none, none, none, none, none, none, none, none, none, none
-    for first in tl.static_range(0, WHOLE, N):
-        i = first + tl.arange(0, N)
+    for skipped in tl.static_range(0, WHOLE, N):
+        i = skipped + tl.arange(0, N)
         d, E = decays(at_g, g_t, i, limit, n, False)
         r, k = steps(at_r, r_t, i, limit, n, False), steps(at_k, k_t, i, limit, n, False)
         if not BEFORE:
@@ -78,21 +85,20 @@ def prepare(
             M += more
         put(ready_rows + to, H * n, i, limit, n, times(r, tl.exp2(E[0])), False)
         put(ready_columns + to, H * n, i, limit, n, times(to_end(k, d), tl.exp2(E[1])), False)
-        chunk, inside = first_chunk + 4 * a // C, (a % (C // 4) == 0)[:, None] & (i < n)[None, :]
-        at = whole + (head * chunks + chunk)[:, None] * n + i[None, :]
-        tl.store(at, tl.exp2(E[2]), mask=inside & (chunk < chunks)[:, None])
-    P, there, x = pairs + (head * chunks + first_chunk) * C * C, (chunks - first_chunk) * C, tl.arange(0, 64)
+        at, inside = whole + (first + 4 * a // C * H)[:, None] * n + i[None, :], (a % (C // 4) == 0)[:, None]
+        tl.store(at, tl.exp2(E[2]), mask=inside & (i < n)[None, :])
+    P, x = pairs + first * C * C, tl.arange(0, 64)
     i, j = x[:, None], x[None, :]
-    inside = (i < there) & (i // C == j // C) & ((i // 4 != j // 4) | (i < j + BEFORE))
-    tl.store(P + i * C + j % C, M.to(P.dtype.element_ty), mask=inside)
+    inside = (i // C == j // C) & ((i // 4 != j // 4) | (i < j + BEFORE))
+    tl.store(P + _place(i, j, H, C), M.to(P.dtype.element_ty), mask=inside)
     if not BEFORE:
-        _put_pairs(P, C, 0, 0, there, p00)
-        _put_pairs(P, C, 1, 1, there, p11)
-        _put_pairs(P, C, 2, 2, there, p22)
-        _put_pairs(P, C, 3, 3, there, p33)
-    _put_pairs(P, C, 1, 0, there, p10)
-    _put_pairs(P, C, 2, 1, there, p21)
-    _put_pairs(P, C, 3, 2, there, p32)
-    _put_pairs(P, C, 2, 0, there, p20)
-    _put_pairs(P, C, 3, 1, there, p31)
-    _put_pairs(P, C, 3, 0, there, p30)
+        _put_pairs(P, H, C, 0, 0, p00)
+        _put_pairs(P, H, C, 1, 1, p11)
+        _put_pairs(P, H, C, 2, 2, p22)
+        _put_pairs(P, H, C, 3, 3, p33)
+    _put_pairs(P, H, C, 1, 0, p10)
+    _put_pairs(P, H, C, 2, 1, p21)
+    _put_pairs(P, H, C, 3, 2, p32)
+    _put_pairs(P, H, C, 2, 0, p20)
+    _put_pairs(P, H, C, 3, 1, p31)
+    _put_pairs(P, H, C, 3, 0, p30)

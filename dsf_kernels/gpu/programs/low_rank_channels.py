@@ -60,7 +60,7 @@ def pairs_of(v, c, b, u, g, i, A, X, reach, P, LEVELS: tl.constexpr, KIND: tl.co
 
 
 @triton.jit
-def passed(x, i, level, ROWS: tl.constexpr, KIND: tl.constexpr, PRECISION: tl.constexpr):
+def over_steps(x, i, level, ROWS: tl.constexpr, KIND: tl.constexpr, PRECISION: tl.constexpr):
     """[C, N]: of each step the sum of x over those of its block of 2^level that come later (ROWS), or before it."""
     if ROWS:
         of = i[None, :] > i[:, None]
@@ -71,18 +71,17 @@ def passed(x, i, level, ROWS: tl.constexpr, KIND: tl.constexpr, PRECISION: tl.co
 
 @triton.jit
 def gradient_of_pairs(
-    own, one, two, M_one, M_two, ends, g, i,
+    own, one, two, M_one, M_two, found, over, g, i,
     LEVELS: tl.constexpr, ROWS: tl.constexpr, KIND: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The gradients of `own` [C, N], which meets one and two [C, N] in the products whose gradients are M [C, C], and
-    of the exponents g; `ends`: that which comes from the state before the chunk (ROWS) or after it."""
-    of_g = passed(own * ends, i, LEVELS, ROWS, KIND, PRECISION)
+    """Adds to the gradients found of `own` [C, N], which meets one and two [C, N] in the products whose gradients are M
+    [C, C], and over of the exponents g."""
     before, after, whole = tl.zeros(g.shape, tl.float32), tl.zeros(g.shape, tl.float32), g
     for level in range(LEVELS):
         f, met = border(before, after, i, level), meet(i, level, ROWS)
         part = product(tl.where(met, M_one, 0.0), one * f, KIND, PRECISION)
         part = f * (part + product(tl.where(met, M_two, 0.0), two * f, KIND, PRECISION))
-        ends += part
-        of_g += passed(own * part, i, level, ROWS, KIND, PRECISION)
+        found += part
+        over += over_steps(own * part, i, level, ROWS, KIND, PRECISION)
         before, after, whole = doubled(before, after, whole, i, level)
-    return ends, of_g
+    return found, over

@@ -12,7 +12,7 @@ import triton.language as tl
 
 from .low_rank_channels import pairs_of
 from .low_rank_tiles import inverse, product
-from .tiles import across, between, column, down, log2
+from .tiles import across, between, chunk_at, column, down, log2
 
 
 @triton.jit
@@ -23,18 +23,19 @@ def prepare(
     erase, u_b, u_t, u_h,
     beta, s_b, s_t, s_h,
     g, g_b, g_t, g_h,
-    rows, columns, W, U, pairs, whole, turned, known, reached,
-    T, H, n, chunks,
-    C: tl.constexpr, N: tl.constexpr, BEFORE: tl.constexpr, CHANNELS: tl.constexpr, KEEP: tl.constexpr,
-    KIND: tl.constexpr, PRECISION: tl.constexpr,
+    rows, columns, W, U, pairs, whole, turned, known, reached, table, owners,
+    T, H, n, units,
+    C: tl.constexpr, N: tl.constexpr, PACKED: tl.constexpr,
+    BEFORE: tl.constexpr, CHANNELS: tl.constexpr, KEEP: tl.constexpr, KIND: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Grid: chunks, B H. rows, columns, W, U [B, H, chunks, C, n], pairs [B, H, chunks, C, C], whole [B, H, chunks, n];
-    KEEP: T, X and P_cu too, to turned, known and reached, as pairs. g [B, T, H, 1], or CHANNELS [B, T, H, n]."""
-    head, chunk = tl.program_id(0).to(tl.int64) // chunks, tl.program_id(0) % chunks
-    batch, h, t0 = head // H, head % H, tl.full([], C, tl.int64) * chunk
+    """Grid: chunks of all sequences, H. rows, columns [B, T, H, n], W, U [chunks, H, C, n], pairs [chunks, H, C, C],
+    whole [chunks, H, n]; KEEP: T, X and P_cu too, to turned, known and reached, as pairs. g [B, T, H, 1], or CHANNELS
+    [B, T, H, n]."""
+    place, h = tl.program_id(0).to(tl.int64), tl.program_id(0) % H
+    batch, t0, limit = chunk_at(table, owners, place // H, T, units, C, PACKED)
+    if limit <= 0:
+        return
     i, d = tl.arange(0, C), tl.arange(0, N)
-    limit = min(T - chunk * C, C)
-    place = head * chunks + chunk
     at_g, at_s = g + batch * g_b + h * g_h + t0 * g_t, beta + batch * s_b + h * s_h + t0 * s_t
     at_c, at_v = read + batch * c_b + h * c_h + t0 * c_t, seen + batch * v_b + h * v_h + t0 * v_t
     at_b, at_u = write + batch * b_b + h * b_h + t0 * b_t, erase + batch * u_b + h * u_h + t0 * u_t
@@ -84,6 +85,7 @@ def prepare(
         tl.store(turned + square, turn.to(turned.dtype.element_ty))
         tl.store(known + square, X.to(known.dtype.element_ty))
         tl.store(reached + square, reach.to(reached.dtype.element_ty))
+    start = ((batch * T + t0) * H + h) * n
     for first in range(0, n, N):
         left = n - first
         if CHANNELS:
@@ -99,10 +101,12 @@ def prepare(
         r = c - product(reach, erases, KIND, PRECISION)
         to, at, inside = place * C * n + first, i[:, None] * n + d[None, :], (i < C)[:, None] & (d < left)[None, :]
         tl.store(W + to + at, erases.to(W.dtype.element_ty), mask=inside)
-        tl.store(rows + to + at, r.to(rows.dtype.element_ty), mask=inside)
+        of_t, inside = start + first + i[:, None] * (H * n) + d[None, :], (i < limit)[:, None] & (d < left)[None, :]
+        tl.store(rows + of_t, r.to(rows.dtype.element_ty), mask=inside)
         u = across(at_u + first, i, u_t, d, limit, left) * (scale[None, :] * after)
         b = across(at_b + first, i, b_t, d, limit, left) * after - product(u, X, KIND, PRECISION)
-        at_T, inside_T = i[None, :] * n + d[:, None], (i < C)[None, :] & (d < left)[:, None]
-        tl.store(U + to + at_T, u.to(U.dtype.element_ty), mask=inside_T)
-        tl.store(columns + to + at_T, b.to(columns.dtype.element_ty), mask=inside_T)
+        at, inside = i[None, :] * n + d[:, None], (i < C)[None, :] & (d < left)[:, None]
+        tl.store(U + to + at, u.to(U.dtype.element_ty), mask=inside)
+        of_t, inside = start + first + i[None, :] * (H * n) + d[:, None], (i < limit)[None, :] & (d < left)[:, None]
+        tl.store(columns + of_t, b.to(columns.dtype.element_ty), mask=inside)
         tl.store(whole + place * n + first + d, total, mask=d < left)

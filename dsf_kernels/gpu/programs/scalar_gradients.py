@@ -11,7 +11,7 @@ pairs, and the state from end to end.
 import triton
 import triton.language as tl
 
-from .tiles import across, between, column, down, log2
+from .tiles import across, between, chunk_at, column, down, log2
 
 
 @triton.jit
@@ -21,18 +21,18 @@ def gradients(
     drive, u_b, u_t, u_h,
     dy, dy_b, dy_t, dy_h,
     g, g_b, g_t, g_h,
-    states, dstates, drows, dcolumns, dg,
-    T, H, n, p, chunks,
-    C: tl.constexpr, N: tl.constexpr, P: tl.constexpr, BEFORE: tl.constexpr,
+    states, dstates, drows, dcolumns, dg, table, owners,
+    T, H, n, p, units,
+    C: tl.constexpr, N: tl.constexpr, P: tl.constexpr, PACKED: tl.constexpr, BEFORE: tl.constexpr,
     KIND: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Grid: B H chunks. drows, dcolumns [B, T, H, n], dg [B, T, H, 1]; states, dstates [B, H, chunks, n, p]."""
-    head, chunk = tl.program_id(0).to(tl.int64) // chunks, tl.program_id(0) % chunks
-    batch, h, t0 = head // H, head % H, tl.full([], C, tl.int64) * chunk
+    """Grid: chunks of all sequences, H. drows, dcolumns [B, T, H, n], dg [B, T, H, 1]; states, dstates [chunks, H, n,
+    p]."""
+    place, h = tl.program_id(0).to(tl.int64), tl.program_id(0) % H
+    batch, t0, limit = chunk_at(table, owners, place // H, T, units, C, PACKED)
     i, d = tl.arange(0, C), tl.arange(0, N)
-    limit = min(T - chunk * C, C)
     at_u, at_y = drive + batch * u_b + h * u_h + t0 * u_t, dy + batch * dy_b + h * dy_h + t0 * dy_t
-    place = (head * chunks + chunk) * n * p
+    place *= n * p
     dM, dM_T = tl.zeros([C, C], tl.float32), tl.zeros([C, C], tl.float32)
     dr, dk = tl.zeros([C, N], tl.float32), tl.zeros([C, N], tl.float32)
     passing = 0.0

@@ -10,7 +10,7 @@ ones the second parts below are stand-ins that nothing reads.
 import triton
 import triton.language as tl
 
-from .tiles import LOG2E
+from .tiles import LOG2E, sequence
 
 
 @triton.jit
@@ -58,62 +58,74 @@ def places(d_h, d_n, n, p, FLAT: tl.constexpr, COMPLEX: tl.constexpr, ROWS: tl.c
 
 
 @triton.jit
+def segments_of(table, T, per, PACKED: tl.constexpr):
+    """Where this program's sequence lies: its row, its first step there, how many steps and how many segments it has,
+    and the place of the first of these among all; every sequence has room for one at least."""
+    number = tl.program_id(1).to(tl.int64)
+    row, first, length, _ = sequence(table, number, T, 0, PACKED)
+    return row, first, length, tl.cdiv(length, per), (row * T + first) // per + number
+
+
+@triton.jit
 def enter(
-    start, ends, products, r, j, entries, of_rows, rows, p, size,
+    start, ends, products, r, j, entries, of_rows, rows, p, size, segments, place,
     COMPLEX: tl.constexpr, SUMMARY: tl.constexpr, REST: tl.constexpr, REVERSE: tl.constexpr,
 ):  # fmt: skip
     """The state before a segment: 0 (SUMMARY, REVERSE) or the first one, taken through the segments before (REST)."""
     PAIR: tl.constexpr = 2 if COMPLEX else 1
-    batch, segment, segments = tl.program_id(1).to(tl.int64), tl.program_id(2), tl.num_programs(2)
+    segment = tl.program_id(2)
     row, inside = masks(r, j, rows, p, segment >= 0)
     s = tl.zeros(entries.shape, tl.float32)
     s_i = s
     if not SUMMARY:
         if not REVERSE:
-            s, s_i = read(start + batch * size + entries, inside, COMPLEX)
+            s, s_i = read(start + tl.program_id(1) * size + entries, inside, COMPLEX)
         if REST:
-            for turn in range(segments - 1 - segment if REVERSE else segment):
-                place = turn
+            for turn in range(segments - 1 - segment if REVERSE else tl.minimum(segment, segments)):
+                at = place + turn
                 if REVERSE:
-                    place = segments - 1 - turn
-                place = place * tl.num_programs(1) + batch
-                a, a_i = read(products + place * rows * PAIR + of_rows, row, COMPLEX)
-                left, left_i = read(ends + place * size + entries, inside, COMPLEX)
+                    at = place + segments - 1 - turn
+                a, a_i = read(products + at * rows * PAIR + of_rows, row, COMPLEX)
+                left, left_i = read(ends + at * size + entries, inside, COMPLEX)
                 s, s_i = times(a[:, None], a_i[:, None], s, s_i, COMPLEX)
                 s, s_i = s + left, s_i + left_i
     return s, s_i
 
 
 @triton.jit
-def leave(ends, products, s, s_i, a, a_i, r, j, entries, of_rows, rows, p, size, COMPLEX: tl.constexpr):
+def leave(
+    ends, products, s, s_i, a, a_i, r, j, entries, of_rows, rows, p, size, segments, place, COMPLEX: tl.constexpr
+):
     """The summary of a segment: what it leaves of no state, and what it multiplies a state by, the same for all p."""
     PAIR: tl.constexpr = 2 if COMPLEX else 1
-    place = tl.program_id(2) * tl.num_programs(1) + tl.program_id(1).to(tl.int64)
-    row, inside = masks(r, j, rows, p, place >= 0)
+    row, inside = masks(r, j, rows, p, tl.program_id(2) < segments)
+    place += tl.program_id(2)
     write(ends + place * size + entries, s, s_i, inside, COMPLEX)
     write(products + place * rows * PAIR + of_rows, a, a_i, row, COMPLEX)
 
 
 @triton.jit
 def forward(
-    w, d, d_b, d_t, d_h, d_n, start, ends, products, states,
+    w, d, d_b, d_t, d_h, d_n, start, ends, products, states, table,
     T, n, rows, p, per,
     ROWS: tl.constexpr, P: tl.constexpr, STEPS: tl.constexpr, LOG: tl.constexpr, CONSTANT: tl.constexpr,
-    FLAT: tl.constexpr, COMPLEX: tl.constexpr, SUMMARY: tl.constexpr, REST: tl.constexpr,
+    FLAT: tl.constexpr, COMPLEX: tl.constexpr, PACKED: tl.constexpr, SUMMARY: tl.constexpr, REST: tl.constexpr,
 ):  # fmt: skip
-    """w, states [B, T, rows, p], start [B, rows, p], d by its strides; the summary, if wanted, to ends [segments, B,
-    rows, p] and products [segments, B, rows]. Grid: blocks of rows and of p, B, segments of `per` steps."""
+    """w, states [B, T, rows, p], start [N, rows, p] of N sequences, d by its strides; the summary, if wanted, to ends
+    [segments, rows, p] and products [segments, rows]. Grid: blocks of rows and of p, N, segments of `per` steps."""
     PAIR: tl.constexpr = 2 if COMPLEX else 1
-    batch, segment = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
-    size = (batch - batch + rows) * p * PAIR
+    row, first, length, segments, place = segments_of(table, T, per, PACKED)
+    segment = tl.program_id(2).to(tl.int64)
+    size = (segment - segment + rows) * p * PAIR
     r, j, entries, of_rows, decays = places(d_h, d_n, n, p, FLAT, COMPLEX, ROWS, P)
     s, s_i = enter(
-        start, ends, products, r, j, entries, of_rows, rows, p, size, COMPLEX, SUMMARY, REST, False
+        start, ends, products, r, j, entries, of_rows, rows, p, size, segments, place, COMPLEX, SUMMARY, REST, False
     )  # fmt: skip
-    at, to, at_d = w + batch * T * size + entries, states + batch * T * size + entries, d + batch * d_b + decays
+    behind = (row * T + first) * size
+    at, to, at_d = w + behind + entries, states + behind + entries, d + row * d_b + first * d_t + decays
     total = tl.full([ROWS], 1.0, tl.float32)
     total_i = tl.zeros([ROWS], tl.float32)
-    begin, end = segment * per, tl.minimum(segment * per + per, T)
+    begin, end = segment * per, tl.minimum(segment * per + per, length)
     if CONSTANT:
         d_0, d_0i = read(at_d, r < rows, COMPLEX)
         d_0 = d_0.to(tl.float32)
@@ -122,15 +134,14 @@ def forward(
     for t0 in range(begin, end, STEPS):
         ws, ws_i, ds, ds_i = (), (), (), ()
         for k in tl.static_range(STEPS):
-            row = r < tl.where(t0 + k < end, rows, 0)
-            inside = row[:, None] & (j < p)[None, :]
+            in_rows, inside = masks(r, j, rows, p, t0 + k < end)
             ws += (tl.load(at + (t0 + k) * size, mask=inside, other=0.0),)
             if COMPLEX:
                 ws_i += (tl.load(at + (t0 + k) * size + 1, mask=inside, other=0.0),)
             if not CONSTANT:
-                ds += (tl.load(at_d + (t0 + k) * d_t, mask=row, other=0.0),)
+                ds += (tl.load(at_d + (t0 + k) * d_t, mask=in_rows, other=0.0),)
                 if COMPLEX:
-                    ds_i += (tl.load(at_d + (t0 + k) * d_t + 1, mask=row, other=0.0),)
+                    ds_i += (tl.load(at_d + (t0 + k) * d_t + 1, mask=in_rows, other=0.0),)
         for k in tl.static_range(STEPS):
             if CONSTANT:
                 a = d_0
@@ -157,10 +168,11 @@ def forward(
                 if SUMMARY:
                     total = a * total
             if not SUMMARY:
-                row = r < tl.where(t0 + k < end, rows, 0)
-                inside = row[:, None] & (j < p)[None, :]
+                _, inside = masks(r, j, rows, p, t0 + k < end)
                 tl.store(to + (t0 + k) * size, s, mask=inside)
                 if COMPLEX:
                     tl.store(to + (t0 + k) * size + 1, s_i, mask=inside)
     if SUMMARY:
-        leave(ends, products, s, s_i, total, total_i, r, j, entries, of_rows, rows, p, size, COMPLEX)
+        leave(
+            ends, products, s, s_i, total, total_i, r, j, entries, of_rows, rows, p, size, segments, place, COMPLEX
+        )  # fmt: skip

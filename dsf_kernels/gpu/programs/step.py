@@ -6,7 +6,7 @@ S <- D_t S - beta_t a_t (v_t^T S) + b_t u_t^T        y_t = c_t^T S        (befor
 import triton
 import triton.language as tl
 
-from .tiles import LOG2E, square
+from .tiles import LOG2E, sequence, square
 
 
 @triton.jit
@@ -18,16 +18,17 @@ def step(
     scales, s_b, s_t, s_h,
     along, a_b, a_t, a_h,
     seen, v_b, v_t, v_h,
-    rate, scale, start, y, last,
+    rate, scale, start, y, last, table,
     T, H, n, p,
     N: tl.constexpr, P: tl.constexpr, STEPS: tl.constexpr, DECAY: tl.constexpr, CHANNELS: tl.constexpr,
-    SCALES: tl.constexpr, RANK: tl.constexpr, BEFORE: tl.constexpr,
+    SCALES: tl.constexpr, RANK: tl.constexpr, BEFORE: tl.constexpr, PACKED: tl.constexpr,
 ):  # fmt: skip
     """DECAY: "none", "number" (rate), "log" or "factor": decays [B, T, H, 1], CHANNELS [B, T, H, n]. RANK: along a and
     seen v [B, T, H, n], beta in scales [B, T, H, 1] (SCALES) or the number `scale`. What STEPS steps read is asked for
-    at once. Grid: B H, blocks of p."""
+    at once. Grid: N H of N sequences, blocks of p."""
     head = tl.program_id(0).to(tl.int64)
-    batch, h = head // H, head % H
+    number, h = head // H, head % H
+    batch, first, length, _ = sequence(table, number, T, 0, PACKED)
     i, j = tl.arange(0, N), tl.program_id(1) * P + tl.arange(0, P)
     at_r, at_k, at_u = (
         rows + batch * r_b + h * r_h + i,
@@ -43,10 +44,10 @@ def step(
     if CHANNELS:
         at_d = at_d + i
     S = square(start + head * n * p, i, n, j, p)
-    for t0 in range(0, T, STEPS):
+    for t0 in range(0, length, STEPS):
         rs, ks, us, ds, ss, al, vs = (), (), (), (), (), (), ()
         for k in tl.static_range(STEPS):
-            t = tl.minimum(tl.full([], 0, tl.int64) + t0 + k, T - 1)
+            t = first + tl.minimum(t0 + k, length - 1)
             rs += (tl.load(at_r + t * r_t, mask=i < n, other=0.0),)
             ks += (tl.load(at_k + t * k_t, mask=i < n, other=0.0),)
             us += (tl.load(at_u + t * u_t, mask=j < p, other=0.0),)
@@ -61,7 +62,7 @@ def step(
                 if SCALES:
                     ss += (tl.load(at_s + t * s_t),)
         for k in tl.static_range(STEPS):
-            t = tl.full([], 0, tl.int64) + t0 + k
+            t = first + t0 + k
             r = rs[k].to(tl.float32)[:, None]
             now = S
             if DECAY == "number":
@@ -86,10 +87,10 @@ def step(
                 found = tl.sum(r * S, 0)
             else:
                 found = tl.sum(r * now, 0)
-            tl.store(to + t * H * p, found.to(y.dtype.element_ty), mask=j < tl.where(t0 + k < T, p, 0))
+            tl.store(to + t * H * p, found.to(y.dtype.element_ty), mask=j < tl.where(t0 + k < length, p, 0))
             if STEPS == 1:
                 S = now
             else:
-                S = tl.where(t0 + k < T, now, S)
+                S = tl.where(t0 + k < length, now, S)
     inside = (i < n)[:, None] & (j < p)[None, :]
     tl.store(last + head * n * p + i[:, None] * p + j[None, :], S, mask=inside)

@@ -4,6 +4,7 @@ import triton
 import triton.language as tl
 
 LOG2E: tl.constexpr = tl.constexpr(1.4426950408889634)
+UNIT: tl.constexpr = tl.constexpr(64)  # steps: one chunk, or several; every sequence begins with one
 
 
 @triton.jit
@@ -50,3 +51,40 @@ def between(g_row, i, BEFORE: tl.constexpr, REVERSE: tl.constexpr):
         return tl.where(i[None, :] >= i[:, None] + BEFORE, E, 0.0)
     E = tl.exp2(tl.cumsum(tl.where(i[:, None] > i[None, :] + BEFORE, g_row[:, None], 0.0), 0))
     return tl.where(i[:, None] >= i[None, :] + BEFORE, E, 0.0)
+
+
+@triton.jit
+def sequence(table, number, T, units, PACKED: tl.constexpr):
+    """Where a sequence lies: its row of the batch, its first step there, how many steps it has, its first unit.
+
+    PACKED: by `table` (see dsf_kernels/packing.py), all in one row; else a row of T steps and `units` units each.
+    """
+    if PACKED:
+        first, unit = tl.load(table + 2 * number), tl.load(table + 2 * number + 1)
+        row, length = number * 0, (tl.load(table + 2 * number + 2) - first).to(tl.int32)
+    else:
+        row, first, unit, length = number, number.to(tl.int64) * 0, number.to(tl.int64) * units, T
+    return row, first, length, unit
+
+
+@triton.jit
+def owner(owners, unit, units, PACKED: tl.constexpr):
+    """The sequence of a unit."""
+    if PACKED:
+        number = tl.load(owners + unit).to(tl.int64)
+    else:
+        number = (unit // units).to(tl.int64)
+    return number
+
+
+@triton.jit
+def chunk_at(table, owners, chunk, T, units, C: tl.constexpr, PACKED: tl.constexpr):
+    """Of the chunk of this number among those of all sequences: its row of the batch, its first step, how many steps.
+
+    A unit is cut into chunks of C steps, as many of them as it may have: behind a sequence's end there are none left.
+    """
+    PER: tl.constexpr = UNIT // C
+    number = owner(owners, chunk // PER, units, PACKED)
+    row, first, length, unit = sequence(table, number, T, units, PACKED)
+    t0 = (chunk - unit * PER) * C
+    return row, first + t0, tl.minimum(length - t0, C).to(tl.int32)

@@ -12,7 +12,7 @@ Decays are logarithms, summed along segments and never subtracted: -oo, a reset,
 import triton
 import triton.language as tl
 
-from .tiles import across, between, column, down, log2, square
+from .tiles import UNIT, across, between, column, down, log2, sequence, square
 
 
 @triton.jit
@@ -22,23 +22,26 @@ def through(
     columns, k_b, k_t, k_h,
     drive, u_b, u_t, u_h,
     g, g_b, g_t, g_h,
-    W, V, whole, pairs, start, ends, products, y, last, states, erased,
-    T, H, n, p, chunks, per, segments,
-    C: tl.constexpr, N: tl.constexpr, P: tl.constexpr,
+    W, V, whole, pairs, start, ends, products, y, last, states, erased, table,
+    T, H, n, p, units, per, segments,
+    C: tl.constexpr, N: tl.constexpr, P: tl.constexpr, PACKED: tl.constexpr,
     READY: tl.constexpr, RANK: tl.constexpr, BEFORE: tl.constexpr, REVERSE: tl.constexpr,
     SUMMARY: tl.constexpr, REST: tl.constexpr, READ: tl.constexpr, KEEP: tl.constexpr,
     KIND: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """P columns of one head's state through one segment of `per` chunks.
+    """P columns of the state of one head of a sequence through one segment of `per` chunks.
 
-    READY: rows and columns are decayed already, D is in `whole` [B, H, chunks, n], P in `pairs` [B, H, chunks, C, C];
-    else all is made here, of scalar decays g [B, T, H, 1]. RANK: there are W and V [B, H, chunks, C, n]. SUMMARY: from
-    zero; what is left to `ends` [segments, B, H, n, p], D (RANK: the matrix by which the state is multiplied, in blocks
-    of columns after those of p) to `products`. REST: from what the segments before leave. READ: y [B, T, H, p] is
-    wanted. KEEP: the state before each chunk, to `states` [B, H, chunks, n, p], and with RANK what W reads of it, to
-    `erased` [B, T, H, p]. start, last [B, H, n, p].
+    READY: rows and columns are decayed already, D is in `whole` [chunks, H, n], P in `pairs` [chunks, H, C, C]; else
+    all is made here, of scalar decays g [B, T, H, 1]. RANK: there are W and V [chunks, H, C, n]. SUMMARY: from zero;
+    what is left to `ends` [segments, N, H, n, p], D (RANK: the matrix by which the state is multiplied, in blocks of
+    columns after those of p) to `products`. REST: from what the segments before leave. READ: y [B, T, H, p] is wanted.
+    KEEP: the state before each chunk, to `states` [chunks, H, n, p], and with RANK what W reads of it, to `erased`
+    [B, T, H, p]. start, last [N, H, n, p], of N sequences: those of the batch, or of a pack, whose chunks lie one
+    behind the other.
     """
-    batch, h = head // H, head % H
+    number, h = head // H, head % H
+    batch, t_first, length, unit = sequence(table, number, T, units, PACKED)
+    chunks, first_chunk = tl.cdiv(length, C), unit * (UNIT // C)
     i, d, j = tl.arange(0, C), tl.arange(0, N), block * P + tl.arange(0, P)
     width = p
     if SUMMARY:
@@ -62,13 +65,13 @@ def through(
             else:
                 S = tl.load(products + at) * S + left
     total = tl.full([N], 1.0, tl.float32)  # by which a state is multiplied
-    for step in range(segment * per, min((segment + 1) * per, chunks)):
+    # addresses are made where they are used: before the loop they would take the registers of the state
+    for step in tl.range(segment * per, min((segment + 1) * per, chunks), disable_licm=True):
         chunk = step
         if REVERSE:
             chunk = chunks - 1 - step
-        place, t0 = head * chunks + chunk, tl.full([], 0, tl.int64) + chunk * C
-        left_over = T - chunk * C
-        limit = min(left_over, C)
+        place, t0 = (first_chunk + chunk) * H + h, t_first + chunk * C
+        limit = min(length - chunk * C, C)
         if KEEP:
             inside = (d < n)[:, None] & (j < p)[None, :]
             tl.store(states + place * n * p + d[:, None] * p + j[None, :], S.to(states.dtype.element_ty), mask=inside)
@@ -138,19 +141,19 @@ def walk(
     columns, k_b, k_t, k_h,
     drive, u_b, u_t, u_h,
     g, g_b, g_t, g_h,
-    W, V, whole, pairs, start, ends, products, y, last,
-    T, H, n, p, chunks, per, segments,
-    C: tl.constexpr, N: tl.constexpr, P: tl.constexpr,
+    W, V, whole, pairs, start, ends, products, y, last, table,
+    T, H, n, p, units, per, segments,
+    C: tl.constexpr, N: tl.constexpr, P: tl.constexpr, PACKED: tl.constexpr,
     READY: tl.constexpr, RANK: tl.constexpr, BEFORE: tl.constexpr,
     SUMMARY: tl.constexpr, REST: tl.constexpr, KIND: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Forward in time. Grid: B H, blocks of p (and of n, where a summary with RANK is wanted), segments."""
+    """Forward in time. Grid: N H, blocks of p (and of n, where a summary with RANK is wanted), segments."""
     through(
         tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2), tl.num_programs(0),
         rows, r_b, r_t, r_h, columns, k_b, k_t, k_h, drive, u_b, u_t, u_h, g, g_b, g_t, g_h,
-        W, V, whole, pairs, start, ends, products, y, last, y, y,
-        T, H, n, p, chunks, per, segments,
-        C, N, P, READY, RANK, BEFORE, False, SUMMARY, REST, not SUMMARY, False, KIND, PRECISION,
+        W, V, whole, pairs, start, ends, products, y, last, y, y, table,
+        T, H, n, p, units, per, segments,
+        C, N, P, PACKED, READY, RANK, BEFORE, False, SUMMARY, REST, not SUMMARY, False, KIND, PRECISION,
     )  # fmt: skip
 
 
@@ -162,8 +165,8 @@ def both_ways(
     dy, dy_b, dy_t, dy_h,
     g, g_b, g_t, g_h,
     W, V, whole, pairs, start, ends, products, dlast, dends, dproducts, dstart, du, states, dstates, erased, derased,
-    T, H, n, p, chunks, per, segments,
-    C: tl.constexpr, N: tl.constexpr, P: tl.constexpr,
+    table, T, H, n, p, units, per, segments,
+    C: tl.constexpr, N: tl.constexpr, P: tl.constexpr, PACKED: tl.constexpr,
     READY: tl.constexpr, RANK: tl.constexpr, BEFORE: tl.constexpr,
     SUMMARY: tl.constexpr, REST: tl.constexpr, KIND: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -175,15 +178,15 @@ def both_ways(
         through(
             tl.program_id(0).to(tl.int64), tl.program_id(1), segment, tl.num_programs(0),
             rows, r_b, r_t, r_h, columns, k_b, k_t, k_h, drive, u_b, u_t, u_h, g, g_b, g_t, g_h,
-            W, V, whole, pairs, start, ends, products, du, du, states, erased,
-            T, H, n, p, chunks, per, segments + 1,
-            C, N, P, READY, RANK, BEFORE, False, SUMMARY, REST, False, not SUMMARY, KIND, PRECISION,
+            W, V, whole, pairs, start, ends, products, du, du, states, erased, table,
+            T, H, n, p, units, per, segments + 1,
+            C, N, P, PACKED, READY, RANK, BEFORE, False, SUMMARY, REST, False, not SUMMARY, KIND, PRECISION,
         )  # fmt: skip
     else:
         through(
             tl.program_id(0).to(tl.int64), tl.program_id(1), segment - segments, tl.num_programs(0),
             columns, k_b, k_t, k_h, rows, r_b, r_t, r_h, dy, dy_b, dy_t, dy_h, g, g_b, g_t, g_h,
-            V, W, whole, pairs, dlast, dends, dproducts, du, dstart, dstates, derased,
-            T, H, n, p, chunks, per, segments,
-            C, N, P, READY, RANK, BEFORE, True, SUMMARY, REST, not SUMMARY, not SUMMARY, KIND, PRECISION,
+            V, W, whole, pairs, dlast, dends, dproducts, du, dstart, dstates, derased, table,
+            T, H, n, p, units, per, segments,
+            C, N, P, PACKED, READY, RANK, BEFORE, True, SUMMARY, REST, not SUMMARY, not SUMMARY, KIND, PRECISION,
         )  # fmt: skip
