@@ -67,7 +67,7 @@ gpu-check: ## the GPU's tests, then `dsf bench` there, with any Python that has 
 	@for python in "$(PYTHON)" "$(PY)"; do \
 	  "$$python" -c '$(HAS_CUDA)' 2>/dev/null || continue; \
 	  echo "GPU tests with $$python"; \
-	  "$$python" -m pytest -q -m gpu tests/test_gpu_*.py; status=$$?; \
+	  "$$python" scripts/pytest_side_by_side.py -m gpu tests/test_gpu_*.py; status=$$?; \
 	  "$$python" -c '$(BENCH)' cuda $(CASES) || exit; \
 	  exit $$status; \
 	done; \
@@ -75,7 +75,7 @@ gpu-check: ## the GPU's tests, then `dsf bench` there, with any Python that has 
 	echo "make gpu-check-dry goes through the same steps on the CPU."; exit 1
 
 gpu-check-dry: $(DEV) ## the same steps on the CPU: the tests in Triton's interpreter, one case of the benchmark
-	$(INTERPRETER) -m "gpu and interpreter" tests/test_gpu_*.py
+	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(PY) scripts/pytest_side_by_side.py -m "gpu and interpreter" tests/test_gpu_*.py
 	$(PY) -c '$(BENCH)' cpu linear_attention
 
 clean: ## remove .venv and everything that was built

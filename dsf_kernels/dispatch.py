@@ -45,7 +45,8 @@ def simulate(
     weights of its tokens, where there are any (see dsf.reference.scan).
 
     backend: "auto", "reference", or the name of a kernel. cu_seqlens [N + 1]: u [1, T, H, p] holds N sequences, packed
-    from cu_seqlens[i] to cu_seqlens[i + 1]; their states are [N, H, n, p]. Raises ValueError where sizes, dtypes,
+    from cu_seqlens[i] to cu_seqlens[i + 1]; their states are [N, H, n, p]; kernels that pack take them as they lie, for
+    others they are separate runs, equal lengths side by side. Raises ValueError where sizes, dtypes,
     devices or the state do not fit, or where the kernel of that name declines; TypeError for what is no system or no
     tensor. Numbers are taken to be finite: a NaN may reach earlier steps of its own sequence and head, no others.
 

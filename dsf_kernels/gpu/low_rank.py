@@ -25,14 +25,14 @@ from ..recurrences import Loops, Reads, columns_by_steps, recur
 from ..sizes import Sizes
 from .configurations import Configuration, configuration
 from .launching import alike, gpu_kernel, launch, placed, power, up_to
-from .walking import CHUNK, WIDEST, Cut, Signals, both_ways, cut_of
+from .walking import CHUNK, WIDEST, Cut, Signals, both_ways, cut_of, tiled
 from .walking import forward as walk_forward
 
 
 def cost(z: Sizes) -> Cost:
     """Each signal once, and what is made of it written and read; products of C x C and of the state per chunk."""
-    blocks = -(-z.p // 64)
-    flops = 2 * z.rows * z.steps * (CHUNK * (7 * z.n + z.p + 3 * CHUNK) + 4 * z.n * z.p)
+    blocks, tile = -(-z.p // 64), tiled(z)
+    flops = 2 * z.rows * z.steps * (CHUNK * (7 * tile.n + tile.p + 3 * CHUNK) + 4 * tile.n * tile.p)
     moved = z.rows * z.steps * (4 * z.n + (4 * z.n + CHUNK) * (1 + blocks) + 2 * z.p) * z.itemsize
     return Cost(flops, moved, 2, tensor_cores(z))
 
