@@ -1,12 +1,19 @@
 """Triton kernels compiled for GPUs that need not be there, at the sizes of real layers: they compile, and they fit."""
 
+import math
 import os
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
 
 import pytest
 import torch
 
-from dsf.operators import Diagonal, DiagonalPlusLowRank, Scaled
+import dsf
+from dsf.operators import Dense, Diagonal, DiagonalPlusLowRank, Scaled
+from dsf.tree import leaves
 from dsf.values import Log
+from dsf_kernels.packing import Packing
 from dsf_kernels.registry import kernels
 from gpu_compilation import SHARED, compiled, launches
 
@@ -15,45 +22,113 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter compiles nothing"),
 ]
-B, T, H = 8, 8192, 16
+H = 16
 SPILLED = {80: 768, 90: 512}  # bytes of a thread's stack, at most
+SPILLED_MORE = {("packed low rank", 80): 1024}  # time is cut: matrices of 128 x 128 in fp32 are multiplied
+PACKED = Packing((100, 0, 3000, 60000))
+CHUNKED = ("triton_scalar", "triton_diagonal", "triton_low_rank")
 
 
-def leaf(*size, dtype=torch.float32):
-    return torch.empty(B, T, H, *size, dtype=dtype, requires_grad=True)
+@dataclass(frozen=True)
+class Signals:
+    """Of a run on states [n, n], on tensors without memory."""
+
+    n: int
+    dtype: torch.dtype
+    B: int = 8
+    T: int = 8192
+
+    def leaf(self, *size, dtype=None):
+        return torch.empty(self.B, self.T, H, *size, dtype=dtype or self.dtype, requires_grad=True)
+
+    @property
+    def vector(self):
+        return self.leaf(self.n)
+
+    def transition(self, name):
+        """A of the structure that a kernel of columns covers."""
+        decay = Log(self.leaf(self.n if name == "triton_diagonal" else 1))
+        if name == "triton_dense":
+            return Dense(self.leaf(self.n, self.n))
+        if name in ("triton_low_rank", "triton_step_low_rank"):
+            return DiagonalPlusLowRank(decay, self.leaf(1), self.vector, self.vector)
+        return Diagonal(decay) if name == "triton_diagonal" else Scaled(decay)
 
 
-def transitions(n, dtype):
-    """A of every structure that a kernel of columns covers."""
-    return {
-        "triton_scalar": lambda: Scaled(Log(leaf(1, dtype=dtype))),
-        "triton_diagonal": lambda: Diagonal(Log(leaf(n, dtype=dtype))),
-        "triton_low_rank": lambda: DiagonalPlusLowRank(
-            Log(leaf(1, dtype=dtype)), *(leaf(size, dtype=dtype) for size in (1, n, n))
-        ),
+def differentiated(outputs, inputs):
+    torch.autograd.grad(sum(x.float().sum() for x in outputs), inputs)
+
+
+def columns(name, n, dtype=torch.bfloat16, packing=None, steps=8192):
+    """A run of a kernel of columns, and its gradients."""
+    of = Signals(n, dtype, T=steps) if packing is None else Signals(n, dtype, 1, packing.total)
+    A, b, c, u = of.transition(name), of.vector, of.vector, of.vector
+    x = torch.empty(of.B if packing is None else packing.count, H, n, n, requires_grad=True)
+    packs = () if packing is None else (packing,)
+    differentiated(kernels()[name].run(A, b, c, u, x, False, *packs), [*leaves(A), b, c, u, x])
+
+
+def states(n, complex_states):
+    """Of one channel, with decays that vary; or complex ones, which do not."""
+    of = Signals(n, torch.bfloat16)
+    kind = torch.complex64 if complex_states else torch.float32
+    d = torch.empty(1, 1, H, n, dtype=kind, requires_grad=True) if complex_states else Log(of.vector)
+    w, x = of.leaf(n, 1, dtype=kind), torch.empty(of.B, H, n, 1, dtype=kind, requires_grad=True)
+    found = kernels()["triton_states"].run(Diagonal(d), w, x)
+    differentiated([torch.view_as_real(found) if complex_states else found], [*leaves(d), w, x])
+
+
+def constant(n):
+    """A diagonal complex system, time in segments. On the CPU: its run turns autocast off, which needs a device."""
+    architecture, sizes = dsf.architecture_named("s4d"), {"B": 1, "T": 1, "H": H, "n": n}
+    signals = {
+        name: torch.ones(
+            [sizes[axis] for axis in domain.axes],
+            dtype=torch.complex64 if name in ("lam", "b", "c") else torch.float32,
+            device="cpu",
+            requires_grad=True,
+        )
+        for name, domain in architecture.signals.items()
     }
+    u = torch.zeros(2, 1024, H, n, dtype=torch.bfloat16, device="cpu", requires_grad=True)
+    y, x = kernels()["triton_constant"].run(architecture(**signals), u, None)
+    differentiated([y, torch.view_as_real(x)], [*signals.values(), u])
 
 
-def runs(name, n, dtype):
-    """A run of a kernel and its gradients, on tensors without memory."""
-    from dsf.tree import leaves
+OTHERS = {  # what is run, and how many launches it takes
+    "wide delta rule": (partial(columns, "triton_low_rank", 256), 5),
+    "packed scalar": (partial(columns, "triton_scalar", 128, packing=PACKED), 5),
+    "packed diagonal": (partial(columns, "triton_diagonal", 128, packing=PACKED), 6),
+    "packed low rank": (partial(columns, "triton_low_rank", 128, packing=PACKED), 6),
+    "dense": (partial(columns, "triton_dense", 64), 2),
+    "dense in fp32": (partial(columns, "triton_dense", 64, torch.float32), 2),
+    "states": (partial(states, 128, False), 2),
+    "complex states": (partial(states, 64, True), 2),
+    "constant": (partial(constant, 64), 4),
+    "one token": (partial(columns, "triton_step_low_rank", 128, steps=1), 1),
+}
 
-    A = transitions(n, dtype)[name]()
-    b, c, u = leaf(n, dtype=dtype), leaf(n, dtype=dtype), leaf(n, dtype=dtype)
-    x = torch.empty(B, H, n, n, requires_grad=True)
-    y, last = kernels()[name].run(A, b, c, u, x, False)
-    torch.autograd.grad(y.float().sum() + last.sum(), [*leaves(A), b, c, u, x])
+
+def check(found, capability, spills):
+    too_large = [one for one in found if one.shared > SHARED[capability]]
+    assert not too_large, too_large
+    spilled = [one for one in found if one.stack > spills]
+    assert not spilled, spilled
 
 
 @pytest.mark.parametrize("capability", SHARED)
 @pytest.mark.parametrize("n", [64, 128])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
-@pytest.mark.parametrize("name", transitions(1, torch.float32))
+@pytest.mark.parametrize("name", CHUNKED)
 def test_programs_fit_the_device(name, dtype, n, capability, monkeypatch):
-    found = [compiled(launch, capability) for launch in launches(monkeypatch, runs, name, n, dtype)]
-    assert 2 <= len(found) <= 7, "one to three launches forward, as many backward, and one more where time is cut"
-    too_large = [one for one in found if one.shared > SHARED[capability]]
-    assert not too_large, too_large
-    if dtype == torch.bfloat16:
-        spilled = [one for one in found if one.stack > SPILLED[capability]]
-        assert not spilled, spilled
+    found = [compiled(launch, capability) for launch in launches(monkeypatch, columns, name, n, dtype)]
+    assert 2 <= len(found) <= 6, "at most three launches forward, and as many backward"
+    check(found, capability, SPILLED[capability] if dtype == torch.bfloat16 else math.inf)
+
+
+@pytest.mark.parametrize("name, capability", [one for one in product(OTHERS, SHARED) if one != ("wide delta rule", 80)])
+def test_other_programs_fit_the_device(name, capability, monkeypatch):
+    run, count = OTHERS[name]
+    found = [compiled(launch, capability) for launch in launches(monkeypatch, run)]
+    assert len(found) == count
+    check(found, capability, SPILLED_MORE.get((name, capability), SPILLED[capability]))

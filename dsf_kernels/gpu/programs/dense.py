@@ -49,7 +49,7 @@ def forward(
     else:
         S = square(start + head * n * p, i, n, j, p)
     if REST:
-        for earlier in range(tl.minimum(segment, segments)):
+        for earlier in tl.range(tl.minimum(segment, segments), disable_licm=True):
             at = (place + earlier) * H + h
             by = square(products + at * n * n, i, n, i, n)
             S = tl.dot(by, S, input_precision="tf32x3") + square(ends + at * n * p, i, n, j, p)
@@ -63,7 +63,8 @@ def forward(
     r = k
     if not SUMMARY:
         r = tl.load(at_r + t * r_t, mask=there, other=0.0)
-    for step in range(begin, end):
+    # addresses are made where they are used: before a loop they would take the registers of the state
+    for step in tl.range(begin, end, disable_licm=True):
         t = first + step
         if KEEP:
             if step % EVERY == 0:

@@ -98,7 +98,7 @@ def backward(
         first = begin + (chunks - 1 - turn) * EVERY
         length = tl.minimum(end - first, EVERY)
         S = square(states + ((unit + first // EVERY) * H + h) * n * p, i, n, j, p)
-        for s in range(length):
+        for s in tl.range(length, disable_licm=True):  # see dense.py
             t = begun + first + s
             A = tl.load(at_M + t * M_t + i[:, None] * M_i + i[None, :] * M_j, mask=square_mask, other=0.0)
             k, u = tl.load(at_k + t * k_t, mask=i < n, other=0.0), tl.load(at_u + t * u_t, mask=j < p, other=0.0)
@@ -112,7 +112,7 @@ def backward(
                 dr = tl.sum(S * g[None, :], 1)
             tl.store(drows + (of_vectors + t * H) * n + i, dr.to(drows.dtype.element_ty), mask=i < n)
         tl.debug_barrier()  # what threads read below, others wrote
-        for back in range(length):
+        for back in tl.range(length, disable_licm=True):
             s = length - 1 - back
             t = begun + first + s
             A = tl.load(at_M + t * M_t + i[None, :] * M_i + i[:, None] * M_j, mask=square_mask, other=0.0)
