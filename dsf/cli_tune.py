@@ -9,6 +9,8 @@ import typer
 
 from .cli_output import fail, print_json
 
+KINDS = "bfloat16", "float16", "float32"
+
 
 def run_tune(device: str, cases: list[str], dtype: str, length: int | None, as_json: bool) -> None:
     """Measures, tells what each program ended with, and keeps it."""
@@ -16,8 +18,8 @@ def run_tune(device: str, cases: list[str], dtype: str, length: int | None, as_j
     from dsf_kernels.benchmarks.tuning import tune
     from dsf_kernels.gpu.configurations import file_of, name_of
 
-    if dtype not in DTYPES:
-        fail(f"--dtype is one of {', '.join(DTYPES)}, got {dtype!r}")
+    if dtype not in KINDS:
+        fail(f"--dtype is one of {', '.join(KINDS)}, got {dtype!r}")
     found = []
     for one in tune(cases, device, DTYPES[dtype], length):
         found.append(one)
@@ -26,6 +28,8 @@ def run_tune(device: str, cases: list[str], dtype: str, length: int | None, as_j
             typer.echo(f"{one.key}: {change}; {one.milliseconds_before:.3g} ms -> {one.milliseconds:.3g} ms")
             for note in one.left_out:
                 typer.echo(f"    left out: {note}")
+    if not found:
+        fail("none of these cases takes a Triton program at this length and dtype: there is nothing to tune")
     path = file_of(name_of(torch.device(device)))
     if as_json:
         print_json({"file": str(path), "programs": [asdict(one) for one in found]})

@@ -16,7 +16,7 @@ from dsf.system import System
 from dsf.values import is_zero, value
 
 from .packing import Packing
-from .reach import HALF, first_state, working_dtype
+from .reach import HALF, first_state, last_state, working_dtype
 
 
 def run_columns(
@@ -45,4 +45,4 @@ def run_columns(
     if not is_zero(system.D):
         y = y + system.through(drive)
     y = normalise(system, y) if system.normalised else y
-    return (y.to(u.dtype) if u.dtype in HALF else y), x
+    return (y.to(u.dtype) if u.dtype in HALF else y), last_state(system, drive, state, x)

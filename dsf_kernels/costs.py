@@ -5,7 +5,7 @@ Milliseconds follow from NOMINAL, round numbers for a kind of machine. They orde
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
@@ -49,7 +49,7 @@ NOMINAL = {
 
 
 TENSOR_CORES = {"cuda": {2: 8.0, 4: 2.0}}  # how many times that rate products have, by bytes of an entry
-LIFTS = 4  # passes over a matrix that is made of another structure
+LIFTS = 4  # operations that make a matrix of another structure, each a pass over it
 MADE = 4  # passes over operators that a body makes
 
 
@@ -66,6 +66,9 @@ class Cost:
         flops = self.flops + other.flops * self.speed / other.speed
         return Cost(flops, self.bytes + other.bytes, self.calls + other.calls, self.speed)
 
+    def moves_at_least(self, least: float) -> Cost:
+        return replace(self, bytes=max(self.bytes, least))
+
     def milliseconds(self, device: str = "cpu") -> float:
         """Predicted from NOMINAL: calls, and the slower of memory and arithmetic."""
         machine = NOMINAL.get(device, NOMINAL["cpu"])
@@ -73,7 +76,7 @@ class Cost:
         return 1e3 * (self.calls * machine.call + max(self.bytes / machine.bandwidth, arithmetic))
 
     def __str__(self) -> str:
-        calls = f", {self.calls:.0f} calls" if self.calls else ""
+        calls = f", {self.calls:.3g} calls" if self.calls else ""
         return f"{self.flops / 1e9:.3g} GFLOP, {self.bytes / 1e6:.3g} MB{calls}"
 
 
@@ -135,7 +138,7 @@ def lift_cost(system: System, structure: type[Operator], sizes: Sizes) -> Cost:
         return Cost(0, 0)
     z, constant = sizes, not isinstance(system, Deferred) and all(leaf.shape[1] == 1 for leaf in leaves(system.A))
     entries = z.rows * (1 if constant else z.steps) * z.n * z.n
-    return Cost(2 * multiplications(A, z.n) * entries / z.n, LIFTS * entries * z.itemsize)
+    return Cost(2 * multiplications(A, z.n) * entries / z.n, LIFTS * entries * z.itemsize, LIFTS)
 
 
 def operators_cost(system: System | Feedback, sizes: Sizes) -> Cost:

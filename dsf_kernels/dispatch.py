@@ -45,10 +45,11 @@ def simulate(
     weights of its tokens, where there are any (see dsf.reference.scan).
 
     backend: "auto", "reference", or the name of a kernel. cu_seqlens [N + 1]: u [1, T, H, p] holds N sequences, packed
-    from cu_seqlens[i] to cu_seqlens[i + 1]; their states are [N, H, n, p]; kernels that pack take them as they lie, for
-    others they are separate runs, equal lengths side by side. Raises ValueError where sizes, dtypes,
-    devices or the state do not fit, or where the kernel of that name declines; TypeError for what is no system or no
-    tensor. Numbers are taken to be finite: a NaN may reach earlier steps of its own sequence and head, no others.
+    from cu_seqlens[i] to cu_seqlens[i + 1]; their states are [N, H, n, p]. Kernels that pack take them as they lie, on
+    others they are separate runs, equal lengths side by side; on the CPU, cu_seqlens makes nobody wait for a device.
+    Raises ValueError where sizes, dtypes, devices or the state do not fit, or where the kernel of that name declines;
+    TypeError for what is no system or no tensor. Numbers are taken to be finite: a NaN may reach earlier steps of its
+    own sequence and head, no others.
 
     >>> import dsf
     >>> arch = dsf.architecture_named("mamba2")
@@ -58,12 +59,14 @@ def simulate(
     (torch.Size([1, 100, 2, 4]), torch.Size([1, 2, 8, 4]))
     """
     if cu_seqlens is not None:
-        return _simulate_packed(system, u, state, backend, packing_of(system, u, cu_seqlens))
+        packing = packing_of(system, u, cu_seqlens)
+        return _simulate_packed(system, _widened(system, u, state), state, backend, packing)
     check_drive(system, u)
     check_state(system, u, state)
     check_state(system, u, getattr(system, "x0", None))
     if backend == "reference" or not u.shape[0]:  # nothing to be fast at
         return scan(system, u, state)
+    u = _widened(system, u, state)
     if isinstance(system, Bidirectional):
         forward, _ = simulate(system.forward, u, backend=backend)
         backward, _ = simulate(system.backward, u.flip(1), backend=backend)
@@ -79,6 +82,14 @@ def simulate(
             return run_in_blocks(run, system, u, state)
         system = system.evaluated
     return run(system, u, state)
+
+
+def _widened(system: Any, u: torch.Tensor, state: Any) -> torch.Tensor:
+    """The drive in the dtype of the run: complex where nothing but the state is."""
+    start = getattr(system, "x0", None) if state is None else state
+    if not (isinstance(start, torch.Tensor) and start.is_complex()) or working_dtype(system, u).is_complex:
+        return u
+    return u.to(torch.promote_types(u.dtype, torch.complex64))
 
 
 def _simulate_packed(system: Any, u: torch.Tensor, state: Any, backend: str, packing: Packing) -> tuple:
@@ -195,11 +206,11 @@ def _named(name: str, system: System | Feedback, u: torch.Tensor) -> Kernel:
 
 
 def _cost(kernel: Kernel, system: System | Feedback, sizes: Sizes) -> Cost:
-    late = Cost(0, 0) if kernel.streams else operators_cost(system, sizes)
+    late, least = Cost(0, 0) if kernel.streams else operators_cost(system, sizes), floor(system, sizes).bytes
     if kernel.covers is None:
-        return kernel.cost(system, sizes) + late
+        return kernel.cost(system, sizes).moves_at_least(least) + late
     assert isinstance(system, System)
-    return kernel.cost(sizes) + lift_cost(system, kernel.covers, sizes) + late
+    return kernel.cost(sizes).moves_at_least(least) + lift_cost(system, kernel.covers, sizes) + late
 
 
 def _route(kernel: Kernel, system: System | Feedback) -> tuple[str, ...]:

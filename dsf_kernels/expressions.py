@@ -64,6 +64,7 @@ _TENSORS: dict[str, Callable[..., Any]] = {
     "less": lambda x, y: (x < y).to((x if isinstance(x, torch.Tensor) else y).dtype),
     "where": lambda m, x, y: torch.where(m != 0, x, y),
     "sum_rows": lambda x: x.sum(3, keepdim=True),
+    "max_rows": lambda x: x.amax(3, keepdim=True),
     "sum_time": lambda x: x.sum(1, keepdim=True),
 }
 
@@ -71,8 +72,8 @@ _TENSORS: dict[str, Callable[..., Any]] = {
 class Graph:
     """g(op, *args) -> a value; the functions below are compositions of the few operations that kernels know.
 
-    add sub mul div neg exp expm1 log sqrt, less(x, y) = 1 if x < y else 0, where(m, x, y) = x if m else y; and the sums
-    sum_rows, sum_time.
+    add sub mul div neg exp expm1 log sqrt, less(x, y) = 1 if x < y else 0, where(m, x, y) = x if m else y; and over
+    an axis sum_rows, max_rows, sum_time.
     """
 
     def __init__(self) -> None:
@@ -121,6 +122,13 @@ class Graph:
             if wanted and self.varies(x, axis):
                 x = self._place(self.values[x]._replace(op=op, args=(x,), **{axis: False}))
         return x
+
+    def over_rows(self, op: str, x: Ref, n: int) -> int:
+        """sum_rows or max_rows of x, which has n rows."""
+        x = self.place(x)
+        if not self.varies(x, "rows"):
+            return self("mul", x, float(n)) if op == "sum_rows" else x
+        return self._place(self.values[x]._replace(op=op, args=(x,), rows=False))
 
     # --------------------------------------------------------------------------------------------------- functions
     def log1p(self, x: Ref) -> int:

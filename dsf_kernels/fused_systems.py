@@ -62,12 +62,6 @@ def _vector(M: Any, system: System, name: str) -> tuple[Any, bool]:
     return value(M), False
 
 
-def why_not_fused(system: System | Feedback) -> str | None:
-    """Why there is nothing to fuse, or None."""
-    found = fused_or_why_not(system)
-    return found if isinstance(found, str) else None
-
-
 def fused_or_why_not(system: System | Feedback) -> Fused | str:
     """The graph both ways of a system with gates to fuse, or why there is nothing to fuse."""
     if isinstance(system, Feedback):

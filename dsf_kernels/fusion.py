@@ -65,6 +65,25 @@ class Fused:
         return tuple(i for i, place in enumerate(self.inputs) if self.graph.values[place].time)
 
     @property
+    def across(self) -> bool:
+        """Do the gates of a step need sums over the rows of its signals (or the largest ones)?
+
+        Then what needs all rows comes before the state does; other sums, of y and on the way back, come last.
+        """
+        values, carried, summed = self.graph.values, set(), set()
+        back = (self.from_y, self.drive, *self.gradients) if self.gradients else ()
+        for place in (x for x in self.graph.needed((*self.forward, *back)) if values[x].time):
+            value = values[place]
+            if value.is_input and value.op != "signal" or carried.intersection(value.children):
+                carried.add(place)
+            over = value.op in ("sum_rows", "max_rows")
+            if over or summed.intersection(value.children):
+                summed.add(place)
+            if over and place not in carried or value.rows and place in summed:
+                return True
+        return False
+
+    @property
     def totals(self) -> list[int]:
         """Sums over time that the gradients of constant signals are made of."""
         constant = [g for i, g in enumerate(self.gradients) if i not in self.varying]

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.utils.weak import WeakIdKeyDictionary
 
 from dsf.features import Features
 from dsf.feedback import Feedback
@@ -95,26 +94,16 @@ def packing_of(system: Any, u: torch.Tensor, cu_seqlens: Any) -> Packing:
     check_drive(system, u)
     whole = isinstance(cu_seqlens, torch.Tensor) and cu_seqlens.dtype in WHOLE
     if not whole or cu_seqlens.dim() != 1:
-        raise TypeError("cu_seqlens should be a tensor of whole numbers [N + 1]: 0, the ends of the N sequences")
-    ends = _numbers(cu_seqlens)
+        raise TypeError(
+            "cu_seqlens should be a tensor of whole numbers [N + 1], int32 or int64: 0, the ends of the N sequences"
+        )
+    ends = cu_seqlens.tolist()
     lengths = [b - a for a, b in zip(ends, ends[1:], strict=False)]
     if u.shape[0] != 1:
         raise ValueError(f"packed sequences lie in one row, u [1, T, H, p], got a batch of {u.shape[0]}")
     if not lengths or ends[0] != 0 or min(lengths) < 0 or ends[-1] != u.shape[1]:
         raise ValueError(f"cu_seqlens should rise from 0 to T = {u.shape[1]}, got {_shortened(ends)}")
     return Packing(tuple(lengths))
-
-
-_READ: Any = WeakIdKeyDictionary()
-
-
-def _numbers(cu_seqlens: torch.Tensor) -> list[int]:
-    """Of a tensor that all layers of a model are given: a device is waited for once."""
-    version = None if cu_seqlens.is_inference() else cu_seqlens._version
-    known = _READ.get(cu_seqlens)
-    if version is None or known is None or known[0] != version:
-        known = _READ[cu_seqlens] = version, cu_seqlens.tolist()
-    return known[1]
 
 
 def _shortened(ends: list[int]) -> str:

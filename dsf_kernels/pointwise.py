@@ -1,4 +1,5 @@
-"""The operations of torch that a trace knows, each as what expressions.py has: functions, masks, and their gradients.
+"""The operations of torch that a trace knows, each as what expressions.py has: functions, masks, and their gradients;
+and what they make of all rows of a state.
 
 Arguments are places of values, and numbers as they stand in the call.
 """
@@ -115,4 +116,43 @@ POINTWISE: dict[str, Callable[..., Any]] = {
     "silu_backward": _of_silu,
     "elu_backward": _of_elu,
     "log_sigmoid_backward": lambda g, d, x, buffer: g("mul", d, g.sigmoid(g("neg", x))),
+}
+
+
+def _sum(g: Graph, n: int, x: Ref) -> Ref:
+    return g.over_rows("sum_rows", x, n)
+
+
+def _norm(g: Graph, n: int, x: Ref, order: float) -> Ref:
+    if order not in (1, 2):
+        raise ValueError(f"a norm of order {order}")
+    return _sum(g, n, g.absolute(x)) if order == 1 else g("sqrt", _sum(g, n, g("mul", x, x)))
+
+
+def _softmax(g: Graph, n: int, x: Ref) -> Ref:
+    power = g("exp", g("sub", x, g.over_rows("max_rows", x, n)))
+    return g("div", power, _sum(g, n, power))
+
+
+def _logsumexp(g: Graph, n: int, x: Ref) -> Ref:
+    """An infinite largest one is not subtracted."""
+    most = g.over_rows("max_rows", x, n)
+    most = g("where", g("less", g.absolute(most), math.inf), most, 0.0)
+    return g("add", g("log", _sum(g, n, g("exp", g("sub", x, most)))), most)
+
+
+def _of_softmax(g: Graph, n: int, d: Ref, y: Ref) -> Ref:
+    return g("mul", y, g("sub", d, _sum(g, n, g("mul", d, y))))
+
+
+OVER_ROWS: dict[str, tuple[int, Callable[..., Ref]]] = {  # where in a call the axes are; of values of n rows
+    "sum": (1, _sum),
+    "mean": (1, lambda g, n, x: g("div", _sum(g, n, x), float(n))),
+    "amax": (1, lambda g, n, x: g.over_rows("max_rows", x, n)),
+    "linalg_vector_norm": (2, _norm),
+    "logsumexp": (1, _logsumexp),
+    "_softmax": (1, _softmax),
+    "_log_softmax": (1, lambda g, n, x: g("sub", x, _logsumexp(g, n, x))),
+    "_softmax_backward_data": (2, _of_softmax),
+    "_log_softmax_backward_data": (2, lambda g, n, d, y: g("sub", d, g("mul", g("exp", y), _sum(g, n, d)))),
 }

@@ -86,6 +86,13 @@ def first_state(
     return x.to(torch.float32 if dtype in HALF else torch.promote_types(dtype, x.dtype))
 
 
+def last_state(system: System, drive: torch.Tensor, given: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
+    """The last state x of a run, real where nothing but what reads it is complex."""
+    if not x.is_complex() or given is not None and given.is_complex():
+        return x
+    return x if initial_state(system, drive[:, :1]).is_complex() else x.real
+
+
 def full_precision(x: Any) -> Any:
     """A system, a tensor or tensors with what is in half precision in fp32."""
     if isinstance(x, System):

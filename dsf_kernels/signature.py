@@ -19,11 +19,11 @@ def signature(system: System | Feedback, u: torch.Tensor) -> tuple:
     """Equal for two runs only if every kernel takes both or neither, at the same predicted cost."""
     if isinstance(system, Feedback | Deferred):
         known = (system.architecture, *map(_of, system.values.values()))  # the architecture itself: ids are reused
-        trains = u.requires_grad or any(leaf.requires_grad for leaf in leaves(tuple(system.values.values())))
     else:
         known = (*(_of(getattr(system, name)) for name in (*PARTS, "x0")), *(getattr(system, k) for k in _OTHERS))
-        trains = False  # matters where operators are not computed yet
-    return type(system), known, _of(u), trains and torch.is_grad_enabled()
+    inputs = leaves(tuple(system.values.values())) if isinstance(system, Feedback) else system.leaves
+    trains = torch.is_grad_enabled() and any(x.requires_grad for x in (u, *inputs))
+    return type(system), known, _of(u), trains
 
 
 def _of(x: Any) -> Any:

@@ -19,7 +19,8 @@ ASSUMED_LENGTH, ASSUMED_CHANNELS = 1024, 64
 @dataclass(frozen=True)
 class Sizes:
     """Of a run: state [batch, heads, n, p], `length` tokens of `micro` steps, bytes per entry. `assumed` says of which
-    of them the system alone does not tell. packed: where they are several sequences in one."""
+    of them the system alone does not tell. packed: where they are several sequences in one.
+    trains: are gradients wanted?"""
 
     batch: int
     length: int
@@ -31,6 +32,7 @@ class Sizes:
     micro: int = 1
     assumed: str = ""
     packed: Outline | None = None
+    trains: bool = False
 
     @property
     def steps(self) -> int:
@@ -69,7 +71,8 @@ def sizes_of(system: System | Feedback, u: torch.Tensor | None = None) -> Sizes:
     itemsize = working_dtype(system, u).itemsize
     if u is not None:
         p = 1 if vectors else u.shape[-1] + ones
-        return Sizes(u.shape[0], u.shape[1], u.shape[2], n, p, itemsize, u.device.type, micro)
+        trains = torch.is_grad_enabled() and any(x.requires_grad for x in (u, *known))
+        return Sizes(u.shape[0], u.shape[1], u.shape[2], n, p, itemsize, u.device.type, micro, trains=trains)
     assumed = [f"T = {ASSUMED_LENGTH}"] * (T == 1) + [f"p = {ASSUMED_CHANNELS}"] * (not vectors)
     note = f"{' and '.join(assumed)} assumed: pass u" if assumed else ""
     device, p = known[0].device.type if known else "cpu", 1 if vectors else ASSUMED_CHANNELS + ones

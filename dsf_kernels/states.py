@@ -15,7 +15,7 @@ from dsf.reference import driven, normalise
 from dsf.system import System
 
 from .packing import Packing
-from .reach import HALF, first_state, working_dtype
+from .reach import HALF, first_state, last_state, working_dtype
 
 
 def run_states(
@@ -36,7 +36,7 @@ def run_states(
     read = xs if system.reads == "after" else past
     y = system.read(read, drive)
     y = normalise(system, y) if system.normalised else y
-    return (y.to(u.dtype) if u.dtype in HALF else y), last
+    return (y.to(u.dtype) if u.dtype in HALF else y), last_state(system, drive, state, last)
 
 
 def _around(xs: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

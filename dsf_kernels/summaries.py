@@ -23,6 +23,7 @@ from dsf.operators import Dense, DiagonalPlusLowRank, Identity, Operator, RealPa
 from dsf.reference import driven, initial_state
 from dsf.system import System
 from dsf.tree import Node, tree_steps
+from dsf.validation import check_drive
 
 from .dispatch import simulate
 from .products import in_closed_form, product
@@ -40,7 +41,8 @@ class Summary(Node):
 def summary(system: System, u: torch.Tensor) -> Summary:
     """Of a linear system (its readout may be anything) on a drive; half precision is computed in fp32.
 
-    Raises ValueError for infinite features, whose state is the past itself.
+    Raises ValueError for infinite features, whose state is the past itself, for what is no System, and where sizes do
+    not fit; TypeError for what is no tensor.
 
     >>> from dsf import I
     >>> ones = torch.ones(1, 1, 1, 1)
@@ -48,7 +50,10 @@ def summary(system: System, u: torch.Tensor) -> Summary:
     >>> found.A.a, found.state.item()
     (0.125, 1.75)
     """
-    if isinstance(system.B, Features):
+    if not isinstance(system, System):
+        raise ValueError(f"a {type(system).__name__} has no summary: it takes no state linearly from step to step")
+    check_drive(system, u)
+    if isinstance(system.outline.B, Features):
         raise ValueError("infinite features have no summary: their state is the past itself")
     if u.dtype in HALF:
         system, u = full_precision(system), u.float()

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from dsf_kernels.gpu import configurations
 from dsf_kernels.registry import kernels
 
 SHARED = {80: 163 * 1024, 90: 227 * 1024}  # bytes of shared memory that a program may have, by compute capability
+SMALL = {89: 99 * 1024}  # on cards for graphics
 POINTERS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16"}
 POINTERS |= {torch.int64: "*i64", torch.int32: "*i32"}
 
@@ -27,9 +29,10 @@ class Compiled:
     threads: int
 
 
-def launches(monkeypatch, run, *arguments):
-    """What a run on tensors without memory launches: (program, grid, arguments, constants)."""
+def launches(monkeypatch, run, *arguments, capability=90):
+    """What a run on tensors without memory launches on such a device: (program, grid, arguments, constants)."""
     found = []
+    monkeypatch.setattr(configurations, "shared_memory", lambda device: (SHARED | SMALL)[capability])
     kernels()  # every module of kernels is there
 
     def launch(program, grid, like, *given, **constants):

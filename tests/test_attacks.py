@@ -36,6 +36,7 @@ from dsf_analysis.recognition import RECOGNITION, facts_of
 from dsf_analysis.subjects import has_infinite_state, transition
 from eigenvalue_checks import assert_encloses
 from helpers import generator
+from long_cases import some_slow
 from parity_cases import NO, TWO, YES, mine, named
 
 
@@ -122,7 +123,11 @@ def test_every_rule_that_says_no_is_attacked():
     assert set(ATTACKS) == {rule.name for rule in RECOGNITION.rules if rule.answer == "no"}
 
 
-@pytest.mark.parametrize("name, case", CASES, ids=[f"{rule}, {case.task}, {i}" for i, (rule, case) in enumerate(CASES)])
+LONG = 13, 16
+TOLD = [f"{rule}, {case.task}, {i}" for i, (rule, case) in enumerate(CASES)]
+
+
+@pytest.mark.parametrize("name, case", some_slow(CASES, *(CASES[i] for i in LONG)), ids=TOLD)
 def test_no_attack_succeeds_but_where_a_hypothesis_is_loosened(name, case):
     rule, verdict = rule_of(case.tight, case)
     assert rule.name == name and verdict.answer is False and verdict.check()
@@ -134,7 +139,7 @@ def test_no_attack_succeeds_but_where_a_hypothesis_is_loosened(name, case):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, case", CASES, ids=[f"{rule}, {case.task}, {i}" for i, (rule, case) in enumerate(CASES)])
+@pytest.mark.parametrize("name, case", CASES, ids=TOLD)
 def test_no_attack_succeeds_with_other_seeds(name, case):
     pattern = rule_of(case.tight, case)[1].certificate.pattern
     assert not any(attacked(case.tight, pattern, case, seed) for seed in range(1, 6))

@@ -59,7 +59,9 @@ def run(*args, status=0):
 
 
 # ---------------------------------------------------------------------------------------------------------- every case
-@pytest.mark.parametrize("name", some_slow(CASES, "gated_deltanet", "kda", "one_hot", "mamba2", "gla"))
+@pytest.mark.parametrize(
+    "name", some_slow(CASES, "gated_deltanet", "kda", "one_hot", "mamba2", "gla", "dense", "linear_attention")
+)
 def test_every_side_computes_the_same_and_is_timed(name):
     case, found = CASES[name], measured(CASES[name])
     signals = case.signals(case.base(tiny(case), "cpu", torch.float32))

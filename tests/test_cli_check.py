@@ -12,6 +12,7 @@ from dsf_analysis.matrix import TASKS, matrix
 from dsf_analysis.recognition import RECOGNITION
 from dsf_analysis.saved_verdicts import seal_of
 from dsf_analysis.theorems import THEOREMS
+from long_cases import some_slow
 from test_cli import environment, error, parsed, run
 
 SOME = ("lssl", "short_convolution", "gla")
@@ -80,7 +81,7 @@ def test_mistakes():
 # ------------------------------------------------------------------------------------------------------------- saving
 
 
-@pytest.mark.parametrize("task, answer", [("flip-flop", True), ("S3", False)])
+@pytest.mark.parametrize("task, answer", some_slow([("flip-flop", True), ("S3", False)], ("S3", False)))
 def test_a_saved_verdict_is_checked_in_a_fresh_process(tmp_path, task, answer):
     file = tmp_path / "verdict.json"
     out = run("check", "gla", "--language", task, "--save", file).stdout

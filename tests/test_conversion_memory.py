@@ -6,8 +6,6 @@ import sys
 
 import pytest
 
-from long_cases import some_slow
-
 LENGTH, FACTOR = 4096, 3.0
 MEASURED = """
 import resource, sys, torch
@@ -41,10 +39,11 @@ def growth(what, kind, options):
     return int(found.stdout)
 
 
-TWO_LAYERS = pytest.param("LSTM", dict(num_layers=2), id="LSTM, two layers", marks=pytest.mark.slow)
+TWO_LAYERS = pytest.param("LSTM", dict(num_layers=2), id="LSTM, two layers")
 
 
-@pytest.mark.parametrize(("kind", "options"), some_slow([("LSTM", {}), ("RNN", {})], ("LSTM", {})) + [TWO_LAYERS])
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "options"), [("LSTM", {}), ("RNN", {}), TWO_LAYERS])
 def test_peak_memory_of_a_conversion(kind, options):
     forward, conversion = growth("forward", kind, options), growth("convert", kind, options)
     assert forward > 4 * LENGTH * 160 / 1024, "the measurement sees less than one output: it is broken"

@@ -54,7 +54,7 @@ def kernels_for(system, u):
     return [explained.kernel, *costly]
 
 
-@pytest.mark.parametrize("name", some_slow(TIED, "scalar"))
+@pytest.mark.parametrize("name", some_slow(TIED, "scalar", "log_scalar"))
 def test_gradients_are_the_same_where_they_will_be_differentiated(name):
     """create_graph changes what is kept, not what is found; and second derivatives are those of the reference."""
     architecture = TIED[name]

@@ -60,7 +60,7 @@ NAMES = "gla deltanet retnet softmax_attention alibi short_convolution s4d mamba
 
 
 LONG = ("s4d", "deltanet", "gla", "rwkv4", "mamba", "alibi", "retnet", "short_convolution", "two kinds", "phases")
-LONG += ("constant gates", "constant signs", "a shared gate")
+LONG += ("constant gates", "constant signs", "a shared gate", "signs", "softmax_attention")
 
 
 @pytest.mark.parametrize("name", some_slow([*NAMES, *OURS], *LONG))

@@ -108,6 +108,24 @@ def test_a_few_packed_tokens_each_are_decoded(on_cuda, monkeypatch):
     assert dispatch._packing_kernel(arch(**signals), u, None, "auto", Packing(lengths)).name == "triton_step_low_rank"
 
 
+@pytest.mark.parametrize("name", ["mamba2", "gla", "gated_deltanet"])
+def test_no_prediction_is_below_the_floor(name, on_cuda):
+    arch = dsf.architecture_named(name)
+    for batch, length in ((1, 1), (64, 1), (64, 16), (64, 32), (8, 1024)):
+        signals, u = draw(arch, length, heads=4, n=32, p=32, batch=batch, dtype=torch.bfloat16)
+        found = dsf.explain(arch(**signals), u)
+        assert found.milliseconds >= found.floor.milliseconds("cuda")
+
+
+def test_a_few_tokens_that_train_are_no_decoding(on_cuda):
+    arch = dsf.architecture_named("gated_deltanet")
+    signals, u = draw(arch, 8, heads=8, n=64, p=64, dtype=torch.bfloat16)
+    u.requires_grad_()
+    assert dsf.explain(arch(**signals), u).kernel == "triton_low_rank"
+    with torch.no_grad():
+        assert dsf.explain(arch(**signals), u).kernel == "triton_step_low_rank"
+
+
 def test_what_decodes_does_not_train(on_cuda):
     arch = dsf.architecture_named("gated_deltanet")
     signals, u = draw(arch, 32, heads=8, n=256, p=256, batch=8, dtype=torch.bfloat16)

@@ -36,10 +36,11 @@ OWN = {"varying": varying, "constant": constant, "transposed": transposed}
 ALL = OWN | ZOO
 
 
-def check(name, length, heads=1, n=3, p=2, batch=1, **ends):
+def check(name, length, heads=1, n=3, p=2, batch=1, gain=None, **ends):
+    """gain: of the matrices; by 1.3 what a segment multiplies by is seen in the next."""
     signals, u = draw(ALL[name], length, heads=heads, n=n, p=p, batch=batch)
     if "M" in signals:
-        signals["M"] = signals["M"] / n**0.5
+        signals["M"] = signals["M"] * (gain or n**-0.5)
     check_reference(KERNEL, ALL[name], with_ends(signals, **ends), u, torch.float32, FP32, device=DEVICE)
 
 
@@ -60,16 +61,26 @@ def test_agrees_with_the_reference(name, length):
 
 @pytest.mark.parametrize("name", OWN)
 def test_segments_of_time_meet(name, in_segments):
-    check(name, 70)
+    check(name, 70, gain=1.3)
 
 
 def test_segments_of_a_state_of_several_blocks(in_segments):
-    check("constant", 49, n=17, p=70)
+    check("constant", 49, n=17, p=70, gain=1.3)
 
 
 @pytest.mark.parametrize("n, p", [(1, 1), (20, 70), (64, 5)])
 def test_any_size_of_the_state(n, p):
     check("varying", 5, n=n, p=p, batch=2)
+
+
+def test_more_than_64_rows():
+    check("varying", 20, n=70)
+
+
+@pytest.mark.parametrize("name", some_slow(["varying", "constant"], "constant"))
+def test_segments_of_more_than_64_rows(name, in_segments):
+    """Blocks of fewer columns: two of the state, three of what a segment multiplies by."""
+    check(name, 49, n=70, p=35, gain=1.3)
 
 
 @pytest.mark.parametrize("name", ["constant", "transposed", "deltaproduct"])
@@ -101,10 +112,16 @@ def test_the_future_does_not_reach_the_past():
 
 
 def test_what_does_not_fit_is_declined():
-    M = torch.ones(1, 1, 1, 65, 65, device=DEVICE)
-    k, u = torch.ones(1, 3, 1, 65, device=DEVICE), torch.ones(1, 3, 1, 2, device=DEVICE)
-    with pytest.raises(ValueError, match="up to 64 rows, this one has 65"):
+    M = torch.ones(1, 1, 1, 129, 129, device=DEVICE)
+    k, u = torch.ones(1, 3, 1, 129, device=DEVICE), torch.ones(1, 3, 1, 2, device=DEVICE)
+    with pytest.raises(ValueError, match="up to 128 rows, this one has 129"):
         dsf.simulate(dsf.System(A=Dense(M), B=k, C=k), u, backend=KERNEL)
+
+
+def test_small_cards_take_64_rows(monkeypatch):
+    monkeypatch.setattr(dense, "shared_memory", lambda device: 99 * 1024)
+    assert "up to 64 rows in 101376 bytes" in dense.declines(Dense(torch.ones(1, 1, 1, 65, 65)))
+    assert dense.declines(Dense(torch.ones(1, 1, 1, 64, 64))) is None
 
 
 def test_no_step_and_derivatives_of_derivatives():

@@ -20,6 +20,7 @@ from kernel_cases import (
     with_ends,
 )
 from long_cases import some_slow
+from row_sum_cases import OVER_ROWS, SUMS
 from triton_cases import DEVICE, FP32, INTERPRETED, MARKS
 
 pytestmark = [*MARKS, pytest.mark.usefixtures("poisoned_memory")]
@@ -71,6 +72,44 @@ def test_blocks_of_heads_and_of_rows(name, monkeypatch):
     check(OWN[name], 9, heads=3, n=3)
 
 
+@pytest.mark.parametrize("n", some_slow([3, 5], 3))
+@pytest.mark.parametrize("name", some_slow(SUMS, *SUMS.keys() - {"unit_shared", "agreeing"}))
+def test_gates_that_sum_over_rows(name, n):
+    check(SUMS[name], 9, heads=3, n=n)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SUMS)
+def test_gates_that_sum_over_rows_in_segments(name, in_segments):
+    check(SUMS[name], 21)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["unit_shared", "one_gate", "centred"])
+def test_gates_that_sum_over_rows_have_all_rows(name, monkeypatch):
+    """Of one head, however few entries a tile is to have."""
+    monkeypatch.setattr(fused_cut, "ENTRIES", 2)
+    check(SUMS[name], 9, heads=3, n=5)
+
+
+@pytest.mark.parametrize("name", some_slow(SUMS, *SUMS.keys() - {"shares"}))
+def test_packed_gates_that_sum_over_rows(name):
+    check_packed(name)
+
+
+@pytest.mark.slow
+def test_functions_of_all_rows():
+    def every(x):
+        return sum(0.1 * f(x) for f in OVER_ROWS.values())
+
+    @dsf.architecture("Every function of all rows", register=False)
+    def gated(x=dsf.Vector, s=dsf.Scalar, k=dsf.Vector):
+        return dsf.System(A=dsf.diag(dsf.sigmoid(x + s)), B=of_torch(every)(k), C=k)
+
+    signals, u = draw(gated, 9, heads=2, n=5, p=1, batch=1)
+    check_reference(KERNEL, gated, signals, u, torch.float32, FP32, device=DEVICE)
+
+
 def test_what_is_outside_of_a_tile_does_not_count():
     check(OWN["divided"], 9, heads=3)
 
@@ -109,15 +148,15 @@ def test_a_run_in_pieces():
     assert close(torch.cat(parts, 1), whole, FP32) and close(state, final, FP32)
 
 
-def test_gradients_of_gradients():
-    arch = OWN["gates"]
+@pytest.mark.parametrize("arch, signal", [(OWN["gates"], "f"), (SUMS["unit_rows"], "k")])
+def test_gradients_of_gradients(arch, signal):
     signals, u = draw(arch, 6, heads=2, n=3, p=1, dtype=torch.float32)
     u, signals = u.to(DEVICE).requires_grad_(), {k: x.to(DEVICE).requires_grad_() for k, x in signals.items()}
 
     def twice(backend):
         y, _ = dsf.simulate(arch(**signals), u, backend=backend)
-        (g,) = torch.autograd.grad(y.square().sum(), signals["f"], create_graph=True)
-        return torch.autograd.grad(g.square().sum(), (u, signals["f"]))
+        (g,) = torch.autograd.grad(y.square().sum(), signals[signal], create_graph=True)
+        return torch.autograd.grad(g.square().sum(), (u, signals[signal]))
 
     for a, b in zip(twice(KERNEL), twice("reference"), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
@@ -125,7 +164,7 @@ def test_gradients_of_gradients():
 
 def packed(name, **sizes):
     """Signals and u of sequences one behind the other, and a state of each; all as fp32 rounds them."""
-    arch = (OWN | ZOO)[name]
+    arch = (OWN | ZOO | SUMS)[name]
     signals, u = draw(arch, 30, **({"heads": 2, "n": 3, "p": 1, "batch": 1} | sizes))
     signals = with_ends(signals, **{name: ENDS for name in signals.keys() & {"g"}})
     one = start(arch, signals, u)
@@ -207,6 +246,7 @@ def test_what_it_declines():
     signals, u = draw(arch, 9, p=2, dtype=torch.float32)
     system = arch(**{k: x.to(DEVICE) for k, x in signals.items()})
     assert "one column" in dsf.explain(system, u.to(DEVICE)).declined[KERNEL]
-    signals, u = draw(arch, 9, n=300, p=1, dtype=torch.float32)
-    system = arch(**{k: x.to(DEVICE) for k, x in signals.items()})
-    assert "256 rows" in dsf.explain(system, u.to(DEVICE)).declined[KERNEL]
+    for wide in (arch, SUMS["centred"]):
+        signals, u = draw(wide, 9, n=300, p=1, dtype=torch.float32)
+        system = wide(**{k: x.to(DEVICE) for k, x in signals.items()})
+        assert "256 rows" in dsf.explain(system, u.to(DEVICE)).declined[KERNEL]

@@ -25,11 +25,13 @@ from kernel_cases import (
     with_ends,
 )
 from long_cases import some_slow
+from row_sum_cases import LARGEST, OVER_ROWS, SUMS
 
 pytest.importorskip("numba")
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 NAME = "compiled_fused_diagonal"
 ZOO = {name: dsf.architecture_named(name) for name in ("mamba", "rglru")}
+BY_SUMS = [name for name in SUMS if name != "largest"]
 ENDS = (0.0, -20.0, -200.0, -1e4, MIN)
 
 
@@ -51,6 +53,30 @@ def check(architecture, length, dtype=torch.float64, tolerance=EXACT, **sizes):
 def test_the_reference(name):
     for length in (2, 63, 64, 65):
         check((OWN | ZOO)[name], length)
+
+
+@pytest.mark.parametrize("heads, n", some_slow([(8, 3), (3, 17), (2, 16)], (8, 3), (2, 16)))
+@pytest.mark.parametrize("name", some_slow(BY_SUMS, *BY_SUMS[1:]))
+def test_gates_that_sum_over_rows(name, heads, n):
+    """These take their rows twice at every step."""
+    check(SUMS[name], 21, heads=heads, n=n)
+
+
+@pytest.mark.slow
+def test_functions_of_all_rows():
+    def every(x):
+        return sum(0.1 * f(x) for name, f in OVER_ROWS.items() if name not in LARGEST)
+
+    @dsf.architecture("Every function of all rows", register=False)
+    def gated(x=dsf.Vector, s=dsf.Scalar, k=dsf.Vector):
+        return dsf.System(A=dsf.diag(dsf.sigmoid(x + s)), B=of_torch(every)(k), C=k)
+
+    check(gated, 21, heads=3, n=17)
+
+
+def test_the_largest_row_is_left_to_others():
+    signals, u = draw(SUMS["largest"], 9, p=1)
+    assert "takes the largest" in dsf.explain(SUMS["largest"](**signals), u).declined[NAME]
 
 
 @pytest.mark.parametrize("name", ["steps", "resets"])
@@ -123,8 +149,8 @@ def test_threads(threads, heads, batch, monkeypatch):
 def test_rows_of_one_head_are_shared_by_threads(monkeypatch):
     monkeypatch.setattr("dsf_kernels.cpu.running.WORTH", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    for name in ("rglru", "leaky"):
-        check((OWN | ZOO)[name], 21, heads=1, batch=1, n=24)
+    for name in ("rglru", "leaky", "centred", "one_gate"):  # the last two need all of them
+        check((OWN | ZOO | SUMS)[name], 21, heads=1, batch=1, n=24)
     check(OWN["leaky"], 21, heads=1, batch=1, n=16)  # which three do not divide
 
 

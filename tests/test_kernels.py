@@ -294,3 +294,28 @@ def test_a_product_of_matrices_that_writes_once_a_step(length):
     y, x = dsf.simulate(system, u[..., 0, :])
     expected, last = dsf.simulate(system, u[..., 0, :], backend="reference")
     assert close(y, expected, EXACT) and close(x, last, EXACT)
+
+
+@pytest.mark.parametrize("length", [1, 40, 300])
+@pytest.mark.parametrize("name", ["gla", "mamba2", "gated_deltanet", "rglru"])
+def test_a_complex_state_of_a_real_system(name, length):
+    architecture = dsf.architecture_named(name)
+    signals, u = draw(architecture, length, batch=1)
+    system, real = architecture(**signals), start(architecture, signals, u)
+    state = torch.complex(real, real.flip(-2))
+    expected = dsf.simulate(system, u, state, backend="reference")
+    assert all(close(a, b, EXACT) for a, b in zip(dsf.simulate(system, u, state), expected, strict=True))
+    ends = torch.tensor([0, length])
+    assert close(dsf.simulate(system, u, state, cu_seqlens=ends)[0], expected[0], EXACT)
+
+
+@pytest.mark.parametrize("length", [1, 10, 300])
+def test_the_last_state_is_real_where_only_its_reader_is_complex(length):
+    g, b = -torch.rand(1, length, 2, 4, dtype=torch.float64), torch.randn(1, length, 2, 4, dtype=torch.float64)
+    c = torch.randn(1, length, 2, 4, dtype=torch.complex128)
+    system = dsf.System(A=dsf.diag(dsf.decay(g)), B=b, C=dsf.operators.RealPart(c))
+    u = torch.randn(1, length, 2, 3, dtype=torch.float64)
+    y, x = dsf.simulate(system, u, backend="reference")
+    for backend in ("auto", "segments", "chunked_diagonal", "diagonal_states"):
+        found, last = dsf.simulate(system, u, backend=backend)
+        assert last.dtype == x.dtype == torch.float64 and close(found, y, EXACT) and close(last, x, EXACT)

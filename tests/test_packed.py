@@ -69,18 +69,16 @@ def test_equal_lengths_run_side_by_side(monkeypatch):
     assert seen == [(2, 50), (2, 40), (1, 20)]
 
 
-def test_ends_are_read_again_when_they_change():
+def test_ends_are_read_at_every_call():
+    """Whoever wrote to them: torch does not see what numpy does."""
     architecture, ends = dsf.architecture_named("gla"), torch.tensor([0, 4, 10])
     signals, u = draw(architecture, 10, batch=1)
     system = architecture(**signals)
     first = dsf.simulate(system, u, cu_seqlens=ends)[0]
-    assert torch.equal(dsf.simulate(system, u, cu_seqlens=ends)[0], first)
-    ends[1] = 7
+    ends.numpy()[1] = 7
     changed = dsf.simulate(system, u, cu_seqlens=ends)[0]
     assert torch.equal(changed, dsf.simulate(system, u, cu_seqlens=torch.tensor([0, 7, 10]))[0])
     assert not torch.equal(changed, first)
-    with torch.inference_mode():
-        assert torch.equal(dsf.simulate(system, u, cu_seqlens=torch.tensor([0, 7, 10]))[0], changed)
 
 
 @pytest.mark.parametrize(

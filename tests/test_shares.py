@@ -1,18 +1,24 @@
 """Shares of the tests, for processes side by side: every test is in one of them."""
 
-import subprocess
-import sys
-from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from conftest import pytest_collection_modifyitems
 
 
-def collected(*more):
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--collect-only", "-m", "gpu", *more]
-    path = Path(__file__).parent / "test_gpu_scalar.py"
-    found = subprocess.run([*command, str(path)], capture_output=True, text=True, check=True).stdout
-    return [line for line in found.splitlines() if "::" in line]
+def share(tests, which):
+    left_out = []
+    hook = SimpleNamespace(pytest_deselected=lambda items: left_out.extend(items))
+    items = list(tests)
+    pytest_collection_modifyitems(SimpleNamespace(getoption=lambda name: which, hook=hook), items)
+    assert sorted(items + left_out) == list(tests)
+    return items
 
 
-def test_shares_are_the_whole():
-    whole, shares = collected(), [collected("--share", f"{i}/3") for i in range(3)]
-    assert all(shares) and sorted(sum(shares, [])) == sorted(whole)
-    assert len(set(sum(shares, []))) == len(whole) > 10
+@pytest.mark.parametrize("count", [1, 3, 16])
+def test_shares_are_the_whole(count):
+    tests = range(100)
+    shares = [share(tests, f"{i}/{count}") for i in range(count)]
+    assert all(shares) and sorted(sum(shares, [])) == list(tests)
+    assert share(tests, None) == list(tests)

@@ -59,11 +59,9 @@ def test_the_summary_of_the_whole_is_composed_of_those_of_its_pieces(name, seed,
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_it_says_what_the_run_does_to_a_state(name, length):
     system, u = system_of(name, 7)
-    system, u = system.slice(0, length) if length else system, u[:, :length]
+    system, u = system.slice(0, length), u[:, :length]
     found = summary(system, u)
     x = numbers(2, 2, N, P, seed=3).to(found.state.dtype)
-    if not length and any(leaf.shape[1] > 1 for leaf in system.leaves):
-        system = system.slice(0, 0)
     assert relative(apply(found, x), scan(system, u, x)[1].to(found.state.dtype)) < EXACT
     assert isinstance(found.A, CLOSED)
     if length and isinstance(system.A, CLOSED):
@@ -205,3 +203,16 @@ def test_products_over_time_are_in_order(name, length):
     for t in range(1, length):
         expected = step[:, t] @ expected
     assert relative(*torch.broadcast_tensors(found, expected)) < EXACT
+
+
+def test_what_has_no_summary_is_told():
+    lstm = dsf.architecture_named("lstm")
+    signals, u = lstm.sample(length=5, n=3)
+    with pytest.raises(ValueError, match="Feedback has no summary"):
+        summary(lstm(**signals), u)
+    gla = dsf.architecture_named("gla")
+    signals, u = gla.sample(length=5)
+    with pytest.raises(ValueError, match="axis T"):
+        summary(gla(**signals), u[:, :3])
+    with pytest.raises(TypeError, match="Tensor"):
+        summary(gla(**signals), [1.0])

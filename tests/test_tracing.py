@@ -9,9 +9,10 @@ import dsf
 from dsf.tree import leaves
 from dsf_kernels import fused_systems
 from dsf_kernels.expressions import Graph
-from dsf_kernels.fused_systems import trace, why_not_fused
+from dsf_kernels.fused_systems import fused_or_why_not, trace
 from fused_cases import FUNCTIONS, OWN, of_torch, steps
 from kernel_cases import EXACT, close, draw
+from row_sum_cases import OVER_ROWS, SUMS
 
 ZOO = {name: dsf.architecture_named(name) for name in ("mamba", "mamba2", "rglru")}
 
@@ -66,6 +67,28 @@ def test_bodies(name):
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions(name):
     check(body_of(FUNCTIONS[name]))
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_bodies_that_sum_over_rows(name):
+    """As torch does, and nothing is computed of one row by itself."""
+    check(SUMS[name])
+    check(SUMS[name], heads=1, n=1)
+    signals, _ = draw(SUMS[name], 5, p=1)
+    assert all(trace(SUMS[name](**signals), backward).across for backward in (False, True))
+    assert not trace(SUMS[name](**signals).slice(1, 2), True).across  # of one step all is constant
+
+
+@pytest.mark.parametrize("name", OVER_ROWS)
+def test_functions_of_all_rows(name):
+    check(body_of(OVER_ROWS[name]))
+    check(body_of(OVER_ROWS[name]), n=1)
+
+
+@pytest.mark.parametrize("name", OWN | ZOO)
+def test_other_bodies_sum_last(name):
+    signals, _ = draw((OWN | ZOO)[name], 5, p=1)
+    assert not trace((OWN | ZOO)[name](**signals), True).across
 
 
 def test_one_head_one_row_one_step():
@@ -123,10 +146,6 @@ def normalised(q=dsf.Vector, k=dsf.Vector, g=dsf.LogDecay):
     return dsf.normalised(dsf.System(A=dsf.decay(-dsf.exp(g)) * dsf.I, B=k, C=q))
 
 
-def unit(q=dsf.Vector, k=dsf.Vector, g=dsf.LogDecay):
-    return dsf.System(A=dsf.decay(-dsf.exp(g)) * dsf.I, B=dsf.inner(q, k) * k, C=q)
-
-
 def reflected(q=dsf.Vector, k=dsf.Unit, beta=dsf.Scalar(0, 2)):
     return dsf.System(A=dsf.I - beta * dsf.outer(k), B=beta * k, C=q)
 
@@ -165,7 +184,6 @@ WEIGHTS = torch.ones(1, 1, 1, 1)
     ("body", "reason"),
     [
         (normalised, "normaliser"),
-        (unit, "sum is no pointwise operation"),
         (reflected, "Reflection"),
         (matrix, "matrix"),
         (complex_, "complex"),
@@ -173,7 +191,12 @@ WEIGHTS = torch.ones(1, 1, 1, 1)
         (micro, "micro-steps"),
         (plain, "nothing to fuse"),
         (through(lambda x: x.cumsum(1)), "cumsum is no pointwise operation"),
-        (through(lambda x: torch.softmax(x, -1)), "softmax is no pointwise operation"),
+        (through(lambda x: torch.softmax(x, 1)), "softmax is no pointwise operation"),
+        (through(lambda x: x * x.sum(2, keepdim=True)), "sum is no pointwise operation"),
+        (through(lambda x: x * x.sum((1, 3), keepdim=True)), "sum is no pointwise operation"),
+        (through(lambda x: x * x.sum(-1, keepdim=True, dtype=torch.float64).float()), "sum is no pointwise operation"),
+        (through(lambda x: x / x.norm(p=3, dim=-1, keepdim=True)), "a norm of order 3"),
+        (through(lambda x: x * (x.sum(-1) * 2)[..., None]), "mul is no pointwise operation"),
         (through(lambda x: x.flip(-1)), "flip is no pointwise operation"),
         (through(lambda x: x * WEIGHTS), "a tensor that is no signal"),
         (through(lambda x: x * x.mean()), "mean is no pointwise operation"),
@@ -185,11 +208,11 @@ WEIGHTS = torch.ones(1, 1, 1, 1)
     ],
 )
 def test_why_not(body, reason, monkeypatch):
-    assert reason in why_not_fused(system_of(body))
+    assert reason in fused_or_why_not(system_of(body))
 
 
 def test_a_computed_system_and_feedback():
     signals, u = draw(steps, 5, p=1)
-    assert "computed already" in why_not_fused(replace(steps(**signals).evaluated))
+    assert "computed already" in fused_or_why_not(replace(steps(**signals).evaluated))
     lstm = dsf.architecture_named("lstm")
-    assert "feedback" in why_not_fused(lstm(**draw(lstm, 5, p=1)[0]))
+    assert "feedback" in fused_or_why_not(lstm(**draw(lstm, 5, p=1)[0]))

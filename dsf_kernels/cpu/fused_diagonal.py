@@ -21,7 +21,7 @@ from dsf.tree import leaves
 
 from ..costs import Cost, signal_bytes
 from ..expressions import Value
-from ..fused_systems import trace, why_not_fused
+from ..fused_systems import fused_or_why_not, trace
 from ..fusion import Fused, plain
 from ..reach import HALF, first_state, working_dtype
 from ..recurrences import Loops, recur
@@ -126,8 +126,22 @@ def _along(fused: Fused, H: int, n: int, lanes: int) -> bool:
     return H >= n and (n < lanes or not both) or n == 1
 
 
+def _by_rows(fused: Fused) -> bool:
+    """Does every row of a state live by itself?"""
+    return fused.form.read and not fused.across
+
+
 def _read(fused: Fused) -> list[Value]:
     return [fused.graph.values[place] for place in fused.inputs]
+
+
+def declines(system: System | Feedback) -> str | None:
+    """Why this system's gates are not fused, or None."""
+    found = fused_or_why_not(system)
+    if isinstance(found, str):
+        return found
+    largest = any(v.op == "max_rows" and v.time for v in found.graph.values)
+    return "its loops sum over rows, and a gate here takes the largest of them" if largest else None
 
 
 def cost(system: System | Feedback, z: Sizes) -> Cost:
@@ -139,7 +153,12 @@ def cost(system: System | Feedback, z: Sizes) -> Cost:
     numbers, rows = (sum(WEIGHTS.get(v.op, 1) for v in made if v.rows == each) for each in (False, True))
     whole = _along(fused, z.heads, z.n, lanes)
     entries = z.n if whole else z.n // lanes * lanes + z.n % lanes * lanes
-    flops = z.rows * z.length * z.p * ((rows + REST) * entries + (numbers + REST) * (1 if whole else lanes))
+    flops = (
+        z.rows
+        * z.length
+        * z.p
+        * ((rows * (1 + fused.across) + REST) * entries + (numbers + REST) * (1 if whole else lanes))
+    )
     moved = z.rows * z.length * 2 * (z.n if fused.form.drive else z.p) * z.itemsize
     return Cost(1.3 * flops, signal_bytes(system) + moved, START)
 
@@ -148,7 +167,7 @@ def cost(system: System | Feedback, z: Sizes) -> Cost:
     "compiled_fused_diagonal",
     form="system",
     cost=cost,
-    declines=why_not_fused,
+    declines=declines,
     dtypes=REAL,
     devices=("cpu",),
     needs=("numba", "cpu"),
@@ -163,7 +182,7 @@ def run(system: Deferred, u: torch.Tensor, state: torch.Tensor | None) -> tuple[
         x = first_state(system.outline, u, state, working_dtype(system, u))
         trains = torch.is_grad_enabled() and any(v.requires_grad for v in (u, x, *given))
         pieces = _pieces(x) if u.shape[3] == x.shape[2] > 1 else 1
-        if pieces == 1 or not trace(system, False).form.read:
+        if pieces == 1 or not _by_rows(trace(system, False)):
             y, x = _run(system, trains, u, x)
         else:  # every row by itself: as several heads
             y, x = _run(

@@ -32,7 +32,9 @@ def forward_source(plan: Plan) -> str:
     wanted = text.needed((plan.factor, plan.write, y))
     for like in text.heads("first", "last"):
 
-        def row(places: list[int], like: str) -> None:
+        def row(places: list[int], like: str, walk: bool) -> None:
+            if not walk:
+                return text.compute(places, like)
             text(f"old_{like} = load(S, s + {text.state}, {like})")
             late = text.after(places, "seen")
             text.compute([x for x in places if x not in late], like)
@@ -98,8 +100,10 @@ def _again(text: Text, inputs: dict[int, Value]) -> None:
     text.step(inputs)
     for like in text.heads("low", "high"):
 
-        def row(places: list[int], like: str) -> None:
+        def row(places: list[int], like: str, walk: bool) -> None:
             text.compute(places, like)
+            if not walk:
+                return
             factor = text.name(plan.factor, like)
             text(f"old_{like} = load(work, X + f + {text.state}, {like})")
             new = f"{text.name(plan.write, like)} + {factor} * old_{like}"
@@ -118,7 +122,7 @@ def _back(text: Text, outputs: dict[int, Value], shared: dict[int, int]) -> None
     wanted = text.needed((*refs.values(), plan.factor, plan.from_y), kept)
     for block in text.heads("low", "high"):
 
-        def row(places: list[int], like: str, block: str = block) -> None:
+        def row(places: list[int], like: str, walk: bool, block: str = block) -> None:
             text(f"past_{like} = load(work, X + f + {text.state}, {like})")
             text.carried("past", "past", f"_{like}")
             if any(plan.values[x].op == "seen" for x in places):
@@ -130,9 +134,12 @@ def _back(text: Text, outputs: dict[int, Value], shared: dict[int, int]) -> None
             late = text.after(places, "lam")
             text.compute([x for x in places if x not in late and x not in kept], like)
             from_y, factor = text.name(plan.from_y, like), text.name(plan.factor, like)
-            text(f"lam_{like} = load(M, m + {text.state}, {like})" + ("" if plan.before else f" + {from_y}"))
-            text.carried("lam", "lam", f"_{like}")
+            if walk or late:
+                text(f"lam_{like} = load(M, m + {text.state}, {like})" + ("" if plan.before else f" + {from_y}"))
+                text.carried("lam", "lam", f"_{like}")
             text.compute([x for x in places if x in late and x not in kept], like)
+            if not walk:
+                return
             passed = f"{factor} * lam_{like}" + (f" + {from_y}" if plan.before else "")
             text(f"store(M, m + {text.state}, {passed})")
             for k, value in outputs.items():

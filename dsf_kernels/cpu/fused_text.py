@@ -118,24 +118,69 @@ class Text(Lines):
             yield "one"
             self.end()
 
-    def through(self, wanted: list[int], like: str, row: Callable[[list[int], str], None]) -> str:
-        """A block of heads: numbers; the rows, by row(places, like); what needs sums over rows, in the row returned."""
+    def through(self, wanted: list[int], like: str, row: Callable[[list[int], str, bool], None]) -> str:
+        """A block of heads: numbers; the rows, by row(places, like, True); what needs sums over rows, in the row
+        returned. Rows that need such sums themselves are gone through before, by row(places, like, False)."""
         values = self.plan.values
-        late = {x for x in self.after(wanted, "sum_rows") if not values[x].rows}
-        sums = [x for x in wanted if values[x].op == "sum_rows"]
+        sums = [x for x in wanted if values[x].op == "sum_rows" and x not in self.order]
+        first, turns = self._first(wanted, sums)
+        late = self._late(wanted, [x for x in sums if x not in first])
         numbers = [x for x in wanted if not values[x].rows and x not in late]
         likes = [like] if self.along else ["row", "one"] if self.tail else ["row"]
         last = like if self.along else "one"
-        for each in likes:
-            self.compute(numbers, each)
-            self(*(f"s{x}_{each} = splat(0.0, {each})" for x in sums))
-        for each in self.rows(like):
-            row([x for x in wanted if values[x].rows], each)
-            self(*(f"s{x}_{each} = s{x}_{each} + {self.name(values[x].args[0], each)}" for x in sums))
-        if last not in likes:
-            self.compute(numbers, last)
-        for x in sums:
-            parts = " + ".join(f"total(s{x}_{each})" for each in likes)
-            self(f"v{x}_{last} = " + (f"s{x}_{last}" if self.along else f"splat({parts}, {last})"))
-        self.compute([x for x in wanted if x in late], last)
+        end = max((turns[x] for x in first), default=0)
+        for turn in range(end + 1):
+            found = [x for x in first if turns[x] == turn + 1] if turn < end else [x for x in sums if x not in first]
+            for each in likes:
+                self.compute([x for x in numbers if turns[x] == turn], each)
+                self(*(f"s{x}_{each} = splat(0.0, {each})" for x in found))
+            known = [x for x in first if turns[x] <= turn]
+            places = wanted if turn == end else self._made_of(wanted, found, known)
+            for each in self.rows(like):
+                row([x for x in places if values[x].rows], each, turn == end)
+                self(*(f"s{x}_{each} = s{x}_{each} + {self.name(values[x].args[0], each)}" for x in found))
+            if turn == end and last not in likes:
+                self.compute(numbers, last)
+            for x in found:
+                parts = " + ".join(f"total(s{x}_{each})" for each in likes)
+                for each in [last] if turn == end else dict.fromkeys((*likes, last)):
+                    self(f"v{x}_{each} = " + (f"s{x}_{each}" if self.along else f"splat({parts}, {each})"))
+        self.compute([x for x in wanted if x in late and not values[x].rows], last)
         return last
+
+    def _first(self, wanted: list[int], sums: list[int]) -> tuple[list[int], dict[int, int]]:
+        """The sums that rows need, or the recurrence does; and after how many turns over the rows values are known."""
+        plan, turns = self.plan, dict.fromkeys(self.order, 0)
+        needs = [x for x in wanted if plan.values[x].rows or x in (plan.factor, plan.write)]
+        needed = self._made_of(wanted, needs)
+        first = [x for x in sums if x in needed]
+
+        def turn(x: int) -> int:
+            if x not in turns:
+                turns[x] = max(map(turn, self._parts(x)), default=0) + (x in first)
+            return turns[x]
+
+        return first, {x: turn(x) for x in wanted}
+
+    def _parts(self, x: int) -> tuple[int, ...]:
+        """What a value is made of; the gradient of a state has in it what comes from its y."""
+        value = self.plan.values[x]
+        return (self.plan.from_y,) if value.op == "lam" and not self.plan.before else value.children
+
+    def _made_of(self, wanted: list[int], places: Iterable[int], known: Iterable[int] = ()) -> list[int]:
+        """Those of `wanted` that these are made of."""
+        found, left, stop = set(), list(places), {*self.order, *known}
+        while left:
+            x = left.pop()
+            if x not in found:
+                found.add(x)
+                left += () if x in stop else self._parts(x)
+        return [x for x in wanted if x in found]
+
+    def _late(self, wanted: list[int], sums: list[int]) -> set[int]:
+        """Those that need the sums, which come last."""
+        found = set(sums)
+        for x in wanted:
+            if x not in self.order and found.intersection(self.plan.values[x].children):
+                found.add(x)
+        return found

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from .launching import power
+from .launching import SHARED, power, shared_memory
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Configuration:
 
 
 COLUMNS, WARPS, STAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512), (1, 2, 4, 8), (1, 2, 3, 4)
+NOWHERE = torch.device("cpu")
 _FORCED: dict[str, Configuration] = {}
 _ASKED: list[dict[str, Configuration]] = []
 
@@ -53,16 +54,22 @@ def configuration(
 ) -> Configuration:
     """Of a program on states [n, p] of this dtype; without measurements `otherwise`, or that of `rule`."""
     key = f"{program} {power(n)} {power(p)} {str(dtype).removeprefix('torch.')}"
-    found = _FORCED.get(key) or tuned(name_of(device)).get(key) or otherwise or rule(n, p, dtype)
+    found = _FORCED.get(key) or tuned(name_of(device)).get(key) or otherwise or rule(n, p, dtype, device)
     for asked in _ASKED:
         asked[key] = found
     return found
 
 
-def rule(n: int, p: int, dtype: torch.dtype) -> Configuration:
+def rule(n: int, p: int, dtype: torch.dtype, device: torch.device = NOWHERE) -> Configuration:
     """Without measurements: blocks of up to 64 columns, warps enough that the state stays in registers."""
-    columns = min(power(p), 64 if dtype != torch.float32 or n <= 64 else 32)
-    return Configuration(columns, 4 if power(n) * columns < 64 * 64 else 8, 2 if dtype != torch.float32 else 1)
+    small, half = cramped(n, dtype, device), dtype != torch.float32
+    columns = min(power(p), 32 if small and dtype != torch.bfloat16 or n > 64 and not half else 64)
+    return Configuration(columns, 4 if power(n) * columns < 64 * 64 else 8, 2 if half and not small else 1)
+
+
+def cramped(n: int, dtype: torch.dtype, device: torch.device) -> bool:
+    """Would programs on states of n rows take more shared memory than they have? Factors of float16 take 4 bytes."""
+    return shared_memory(device) < SHARED and n > (128 if dtype == torch.bfloat16 else 64)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ which responding.py takes through time.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -71,7 +72,8 @@ def run(system: System, u: torch.Tensor, state: torch.Tensor | None) -> tuple[to
     if u.is_complex() or complex_state and not isinstance(system.C, RealPart) or u.dtype not in DTYPES:
         return eagerly(system, u, state)  # the outputs are complex, or the drive is in half precision, interpreted
     chunks = partial(_in_chunks, real=isinstance(system.C, RealPart))
-    with torch.autocast(u.device.type, enabled=False):
+    there = torch.amp.is_autocast_available(u.device.type)  # tensors without memory have none
+    with torch.autocast(u.device.type, enabled=False) if there else nullcontext():
         return run_columns(type(system.A), chunks, system, u, state)
 
 

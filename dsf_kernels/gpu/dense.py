@@ -1,4 +1,4 @@
-"""A dense transition, one step after another, the state of one head in registers; matrices of up to 64 x 64.
+"""A dense transition, one step after another, the state of one head in registers; matrices of up to 128 x 128.
 
     S <- M_t S + b_t u_t^T        y_t = c_t^T S        (before: y_t = c_t^T of the S that was)
 
@@ -21,9 +21,10 @@ from ..packing import Packing
 from ..recurrences import Loops, Reads, columns_by_steps, recur
 from ..sizes import Sizes
 from .configurations import Configuration, configuration
-from .launching import alike, gpu_kernel, launch, multiprocessors, operands, placed, power, up_to
+from .launching import SHARED, alike, gpu_kernel, launch, multiprocessors, operands, placed, power, shared_memory, up_to
 
-WIDEST = 64  # rows of a state, and columns that a program holds
+WIDEST = 128  # rows of a state
+COLUMNS = 64  # that a program holds, of up to as many rows; fewer of more
 EVERY = 16  # steps, of which one state is kept
 LEAST = 64  # steps of a segment
 MOST = 16  # segments: each folds the summaries of those before it
@@ -35,7 +36,8 @@ SIDE_BY_SIDE = 264  # programs
 def cost(z: Sizes) -> Cost:
     """M_t at every step; products of n x n and n x p entries, one after another for every program."""
     flops = 2 * z.rows * z.steps * z.n * (z.n + 2) * z.p
-    moved = z.rows * z.steps * (z.n * z.n + 2 * z.n + 2 * z.p) * z.itemsize
+    reads = -(-z.p // (64 if z.n <= 64 else 32))  # of M, by every block of columns
+    moved = z.rows * z.steps * (reads * z.n * z.n + 2 * z.n + 2 * z.p) * z.itemsize
     return Cost(flops + STEP * z.steps * max(z.rows / SIDE_BY_SIDE, 1 / MOST), moved, 2)
 
 
@@ -98,8 +100,10 @@ class Cut:
 
 def cut_of(how: Reads, u: torch.Tensor, n: int, back: bool) -> Cut:
     (B, T, H, p), packing = u.shape, how.packing
-    warps = 8 if n > 32 and p > 32 and not back else 4
-    otherwise = Configuration(min(power(p), WIDEST), warps, 1)
+    large = n > COLUMNS
+    warps = 8 if large or n > 32 and p > 32 and not back else 4
+    columns = COLUMNS // (4 if back and u.dtype == torch.float32 else 2) if large else COLUMNS
+    otherwise = Configuration(min(power(p), columns), warps, 1)
     size = configuration("dense_backward" if back else "dense", n, p, u.dtype, u.device, otherwise)
     longest = T if packing is None else packing.longest
     rows = -(-B * T // longest) * H  # if all sequences were as long
@@ -176,16 +180,15 @@ def plain(how: Reads, inputs):
 DENSE = Loops(_forward, _backward, plain)
 
 
-@gpu_kernel("triton_dense", covers=Dense, cost=cost, fits=up_to(WIDEST), packs=True)
-def run(
-    A: Dense,
-    b: torch.Tensor,
-    c: torch.Tensor,
-    u: torch.Tensor,
-    x: torch.Tensor,
-    before: bool,
-    packing: Packing | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
+def declines(A: Dense) -> str | None:
+    """Why this matrix does not suit, or None: a large one takes shared memory twice, half of its digits each."""
+    n, room = A.M.shape[-1], shared_memory(A.M.device)
+    why = f"its programs hold states of up to {COLUMNS} rows in {room} bytes of shared memory, this one has {n}"
+    return why if n > COLUMNS and room < SHARED else None
+
+
+@gpu_kernel("triton_dense", covers=Dense, cost=cost, declines=declines, fits=up_to(WIDEST), packs=True)
+def run(A: Dense, b, c, u: torch.Tensor, x: torch.Tensor, before: bool, packing: Packing | None = None):
     """Signature and shapes: see registry.py."""
     if not u.shape[1]:
         return u.to(x.dtype), x

@@ -22,7 +22,7 @@ from ..sizes import Sizes
 from .configurations import Configuration, configuration
 from .launching import alike, gpu_kernel, launch, placed, power, up_to
 from .scalar import SCALAR
-from .walking import CHUNK, WIDEST, Cut, Signals, both_ways, cut_of, tiled
+from .walking import CALL, CHUNK, WIDEST, Cut, Signals, both_ways, cut_of, tiled
 from .walking import forward as walk_forward
 
 
@@ -41,7 +41,7 @@ def cost(z: Sizes) -> Cost:
     blocks, tile = -(-z.p // 64), tiled(z)
     flops = 2 * z.rows * z.steps * (CHUNK * (4 * tile.n + tile.p) + 2 * tile.n * tile.p)
     moved = z.rows * z.steps * (5 * z.n + CHUNK + blocks * (2 * z.n + CHUNK) + 2 * z.p) * z.itemsize
-    return Cost(flops, moved, 2, tensor_cores(z))
+    return Cost(flops, moved, 1 + CALL, tensor_cores(z))
 
 
 def _cut(how: Reads, inputs) -> Cut:

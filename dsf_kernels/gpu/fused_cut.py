@@ -17,7 +17,7 @@ EVERY = 64  # steps from one kept state to the next
 ENTRIES = 256  # of a program's tile; twice as many backward, where what heads share is summed over programs
 LARGEST = 512  # entries of a tile that measurements may choose
 WARPS = 4
-WIDEST = 256  # rows of a state of which y is a sum
+WIDEST = 256  # rows of a state that are summed over
 LEAST, MOST = 128, 16  # steps of a segment; segments: each folds the summaries of those before it
 
 
@@ -66,12 +66,17 @@ class Cut:
         return tile | {"PACKED": self.packing is not None, "num_warps": self.warps}
 
 
+def sums(fused: Fused) -> bool:
+    """Has a program to hold all rows of a state?"""
+    return not fused.form.read or fused.across
+
+
 def cut_of(name: str, fused: Fused, u: torch.Tensor, x: torch.Tensor, back: bool, packing: Packing | None) -> Cut:
     """Groups of steps, backward as many as from one kept state to the next; in segments. name: of the body."""
     (sequences, H, n, _), T = x.shape, u.shape[1]
     how = _configuration(name, fused, u, H, n, back)
     entries, steps = how.columns, min(1 << how.stages, EVERY)
-    rows = min(power(n, 1), entries if fused.form.read else WIDEST)
+    rows = min(power(n, 1), WIDEST if sums(fused) else entries)
     heads = min(max(1, entries // rows), power(H, 1))
     longest = packing.longest if packing else T
     programs, groups = sequences * -(-H // heads) * -(-n // rows), -(-longest // (EVERY if back else steps))

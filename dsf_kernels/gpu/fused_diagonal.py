@@ -29,7 +29,7 @@ from ..packing import Packing
 from ..reach import first_state, working_dtype
 from ..recurrences import Loops, recur
 from ..sizes import Sizes
-from .fused_cut import EVERY, WIDEST, Cut, cut_of
+from .fused_cut import EVERY, WIDEST, Cut, cut_of, sums
 from .fused_source import backward_source, forward_source
 from .fused_text import program
 from .launching import DEVICES, gpu_kernel, launch
@@ -52,7 +52,7 @@ def declines(system: System | Feedback) -> str | None:
     if isinstance(found, str):
         return found
     assert isinstance(system, Deferred)
-    wide = not found.form.read and system.state_size > WIDEST
+    wide = sums(found) and system.state_size > WIDEST
     return f"its programs sum over states of up to {WIDEST} rows, this one has {system.state_size}" if wide else None
 
 

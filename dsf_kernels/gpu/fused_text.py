@@ -17,6 +17,7 @@ from ..emission import CALLS, Lines, Plan
 from ..expressions import Value
 
 _CALLS = CALLS | {"exp": "tl.exp2({} * LOG2E)", "expm1": "exp_less_one({})", "log": "tl.log({})"}
+_OVER_ROWS = {"sum_rows": ("tl.sum", "0.0"), "max_rows": ("tl.max", "-INFINITY")}
 HEAD = '''"""Made by dsf_kernels.gpu.fused_source."""
 import triton
 import triton.language as tl
@@ -50,9 +51,10 @@ class Text(Lines):
             if place in self.order or not value.children:
                 continue
             names = [self.name(x) for x in value.args]
-            if value.op == "sum_rows":
-                names[0] = f"tl.where(inside, {names[0]}, 0.0)"
-                self(f"v{place} = tl.sum({names[0]}, 1)[:, None]")
+            if value.op in _OVER_ROWS:
+                over, nothing = _OVER_ROWS[value.op]
+                there = "inside" if value.heads else "(i < n)"
+                self(f"v{place} = {over}(tl.where({there}, {names[0]}, {nothing}), 1)[:, None]")
             else:
                 self(f"v{place} = {_CALLS[value.op].format(*names)}")
 

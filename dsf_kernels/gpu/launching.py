@@ -22,6 +22,7 @@ DEVICES = ("cpu",) if INTERPRETED else ("cuda",)
 DTYPES = (torch.float32,) if INTERPRETED else (torch.float16, torch.bfloat16, torch.float32)
 LONGEST = 65535  # programs along the second and third axis of a grid
 MULTIPROCESSORS = 132  # of the card that sizes are chosen for where there is none
+SHARED, SMALL = 163 * 1024, 99 * 1024  # bytes of shared memory that a program may have there, and on cards for graphics
 
 gpu_kernel: Callable[..., Callable] = partial(kernel, dtypes=DTYPES, devices=DEVICES, needs=("triton", "triton"))
 
@@ -62,6 +63,15 @@ def power(size: int, least: int = 16) -> int:
 def multiprocessors(device: torch.device) -> int:
     """How many programs run side by side at least."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else MULTIPROCESSORS
+
+
+def shared_memory(device: torch.device) -> int:
+    """Bytes that one program may have."""
+    if device.type != "cuda":
+        return SHARED
+    card = torch.cuda.get_device_properties(device)
+    small = (card.major, card.minor) in ((8, 6), (8, 9)) or card.major == 12
+    return getattr(card, "shared_memory_per_block_optin", SMALL if small else SHARED)  # torch 2.6 does not tell
 
 
 def placed(x: torch.Tensor, B: int, T: int, H: int, size: int | None = None) -> tuple[Any, ...]:

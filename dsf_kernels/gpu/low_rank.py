@@ -25,7 +25,7 @@ from ..recurrences import Loops, Reads, columns_by_steps, recur
 from ..sizes import Sizes
 from .configurations import Configuration, configuration
 from .launching import alike, gpu_kernel, launch, placed, power, up_to
-from .walking import CHUNK, WIDEST, Cut, Signals, both_ways, cut_of, tiled
+from .walking import CALL, CHUNK, WIDEST, Cut, Signals, both_ways, cut_of, tiled
 from .walking import forward as walk_forward
 
 
@@ -34,7 +34,7 @@ def cost(z: Sizes) -> Cost:
     blocks, tile = -(-z.p // 64), tiled(z)
     flops = 2 * z.rows * z.steps * (CHUNK * (7 * tile.n + tile.p + 3 * CHUNK) + 4 * tile.n * tile.p)
     moved = z.rows * z.steps * (4 * z.n + (4 * z.n + CHUNK) * (1 + blocks) + 2 * z.p) * z.itemsize
-    return Cost(flops, moved, 2, tensor_cores(z))
+    return Cost(flops, moved, 1 + CALL, tensor_cores(z))
 
 
 class Prepared(NamedTuple):

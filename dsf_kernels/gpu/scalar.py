@@ -21,7 +21,7 @@ from ..recurrences import Loops, Reads, columns_by_steps, recur
 from ..sizes import Sizes
 from .configurations import configuration
 from .launching import alike, gpu_kernel, launch, placed, up_to
-from .walking import CHUNK, WIDEST, Signals, both_ways, cut_of, tiled
+from .walking import CALL, CHUNK, WIDEST, Signals, both_ways, cut_of, tiled
 from .walking import forward as walk_forward
 
 
@@ -30,7 +30,7 @@ def cost(z: Sizes) -> Cost:
     blocks, tile = -(-z.p // 64), tiled(z)
     flops = 2 * z.rows * z.steps * (CHUNK * (tile.n * blocks + tile.p) + 2 * tile.n * tile.p)
     moved = z.rows * z.steps * (2 * z.n * blocks + 2 * z.p) * z.itemsize
-    return Cost(flops, moved, 1, tensor_cores(z))
+    return Cost(flops, moved, CALL, tensor_cores(z))
 
 
 def _signals(how: Reads, inputs):

@@ -31,16 +31,20 @@ FEW = 16  # tokens, after which chunks are faster
 STEPS = 4  # asked for at once
 WIDEST = 4096  # rows of a state
 ENTRIES = 8192  # of a program
-CALL, STEP, LATER = 0.5, 0.02, 20  # calls of a run, of a token, and of one after FEW, whose way back is torch's
+CALL, STEP = 1, 0.02  # calls of a run, and of a token
+LATER = 20  # of one after FEW, and where gradients are wanted: the way back is torch's
 
 
-def cost(extra: int) -> Callable[[Sizes], Cost]:
-    """With so many vectors beside b and c. Each signal once; with few tokens it is calls that tell kernels apart."""
+def cost(extra: int, products: int) -> Callable[[Sizes], Cost]:
+    """With so many vectors beside b and c, and products per entry of a state.
+
+    Each signal once; with few tokens it is calls that tell kernels apart.
+    """
 
     def of(z: Sizes) -> Cost:
-        flops = (4 + extra) * z.rows * z.steps * z.n * z.p
+        flops = 2 * products * z.rows * z.steps * z.n * z.p
         moved = z.rows * z.steps * ((2 + extra) * z.n + 2 * z.p) * z.itemsize
-        return Cost(flops, moved, CALL + (STEP if z.longest <= FEW else LATER) * z.longest)
+        return Cost(flops, moved, CALL + (STEP if z.longest <= FEW and not z.trains else LATER) * z.longest)
 
     return of
 
@@ -146,19 +150,19 @@ Both = tuple[torch.Tensor, torch.Tensor]
 _kernel = partial(gpu_kernel, fits=up_to(WIDEST), packs=True)
 
 
-@_kernel("triton_step_scaled", covers=Scaled, cost=cost(0), declines=lambda A: _real(A.a))
+@_kernel("triton_step_scaled", covers=Scaled, cost=cost(0, 3), declines=lambda A: _real(A.a))
 def run_scaled(A: Scaled, b, c, u, x, before: bool, packing: Packing | None = None) -> Both:
     """Signature and shapes: see registry.py."""
     return _run(A.a, None, b, c, u, x, before, packing)
 
 
-@_kernel("triton_step_diagonal", covers=Diagonal, cost=cost(1), declines=lambda A: _real(A.d))
+@_kernel("triton_step_diagonal", covers=Diagonal, cost=cost(1, 3), declines=lambda A: _real(A.d))
 def run_diagonal(A: Diagonal, b, c, u, x, before: bool, packing: Packing | None = None) -> Both:
     """Signature and shapes: see registry.py."""
     return _run(A.d, None, b, c, u, x, before, packing)
 
 
-@_kernel("triton_step_low_rank", covers=DiagonalPlusLowRank, cost=cost(3), declines=lambda A: _real(A.d, A.b))
+@_kernel("triton_step_low_rank", covers=DiagonalPlusLowRank, cost=cost(3, 5), declines=lambda A: _real(A.d, A.b))
 def run_low_rank(A: DiagonalPlusLowRank, b, c, u, x, before: bool, packing: Packing | None = None) -> Both:
     """Signature and shapes: see registry.py."""
     return _run(A.d, (A.b, A.u, A.v), b, c, u, x, before, packing)

@@ -13,15 +13,16 @@ import torch
 
 from ..packing import Packing
 from ..sizes import Sizes
-from .configurations import Configuration, configuration
+from .configurations import Configuration, configuration, cramped, rule
 from .launching import INTERPRETED, launch, multiprocessors, operands, placed, power
 
 UNIT = 64  # steps of a unit: one chunk, or several (see programs/tiles.py)
-CHUNK = UNIT  # steps; fewer where products of fp32 take more registers
+CHUNK = UNIT  # steps; fewer where products of fp32 take more registers, or shared memory is small
 WIDEST = 256  # rows of a state
 WIDEST_MATRIX = 128  # of one that a segment multiplies by a matrix: more are not cut in time
 MOST = 16  # segments: each folds the summaries of those before it
 LEAST = 4  # chunks of a segment
+CALL = 1.25  # calls that a walk costs: a chunk takes its time, however few steps it has
 
 
 def tiled(z: Sizes) -> Sizes:
@@ -89,14 +90,24 @@ class Cut:
         return self.heads, -(-self.p // P) + (-(-self.n // P) if matrix else 0), ways * self.segments
 
 
+def _chunk(n: int, dtype: torch.dtype, device: torch.device) -> int:
+    if INTERPRETED:
+        return CHUNK
+    if dtype == torch.bfloat16:
+        return CHUNK // 2 if cramped(n, dtype, device) else CHUNK
+    return CHUNK // 2 if dtype == torch.float16 else CHUNK // 4
+
+
 def cut_of(u: torch.Tensor, n: int, packing: Packing | None, **options: Any) -> Cut:
     """Of a drive u [B, T, H, p], or of packed sequences, and a state of n rows; options: READY, RANK, BEFORE (see
     programs/walk.py)."""
     B, T, H, p = u.shape
     wide = options["RANK"] and n > WIDEST_MATRIX
     narrow = Configuration(32 if u.dtype == torch.bfloat16 else 16, 8, 1) if wide else None
+    if options["RANK"] and not wide and cramped(n, torch.float32, u.device):
+        narrow = rule(n, p, torch.float32, u.device)  # segments multiply by matrices in fp32
     how = configuration("low_rank_walk" if options["RANK"] else "walk", n, p, u.dtype, u.device, narrow)
-    chunk = CHUNK if INTERPRETED else {torch.bfloat16: CHUNK, torch.float16: CHUNK // 2}.get(u.dtype, CHUNK // 4)
+    chunk = _chunk(n, u.dtype, u.device)
     longest = T if packing is None else packing.longest
     chunks = -(-longest // chunk)
     busy = -(-B * T // longest)  # sequences side by side, were they all as long
