@@ -22,7 +22,7 @@ WIDEST = 256  # rows of a state
 WIDEST_MATRIX = 128  # of one that a segment multiplies by a matrix: more are not cut in time
 MOST = 16  # segments: each folds the summaries of those before it
 LEAST = 4  # chunks of a segment
-CALL = 1.25  # calls that a walk costs: a chunk takes its time, however few steps it has
+CALL = 1.5  # calls that a walk costs: a chunk takes its time, however few steps it has
 
 
 def tiled(z: Sizes) -> Sizes:
