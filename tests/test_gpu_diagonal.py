@@ -91,7 +91,7 @@ def test_segments_of_time_meet(many_segments):  # noqa: F811
 
 @pytest.mark.parametrize("chunk", [16, 32])
 def test_shorter_chunks(chunk, monkeypatch):
-    monkeypatch.setattr("dsf_kernels.gpu.walking.CHUNK", chunk)
+    monkeypatch.setattr("dsf_kernels.gpu.walk_cut.CHUNK", chunk)
     check(GLA, 85)
 
 
@@ -121,7 +121,7 @@ def test_segments_of_packed_sequences(many_segments):  # noqa: F811
 
 
 def test_shorter_chunks_of_packed_sequences(monkeypatch):
-    monkeypatch.setattr("dsf_kernels.gpu.walking.CHUNK", 16)
+    monkeypatch.setattr("dsf_kernels.gpu.walk_cut.CHUNK", 16)
     check_packed(KERNEL, GLA)
 
 

@@ -5,7 +5,7 @@ import torch
 
 import dsf
 from dsf.operators import DiagonalPlusLowRank
-from dsf_kernels.gpu.walking import cut_of
+from dsf_kernels.gpu.walk_cut import cut_of
 from kernel_cases import MIN, check_causal, check_reference, close, draw, poisoned_memory, with_ends  # noqa: F401
 from long_cases import some_slow
 from low_rank_cases import separate, separate_before, signed
@@ -104,7 +104,7 @@ def test_states_too_wide_for_summaries(many_segments):  # noqa: F811
 @pytest.mark.parametrize("name", ["gated_deltanet", "kda"])
 def test_short_chunks(name, monkeypatch):
     """As fp32 has them on a device."""
-    monkeypatch.setattr("dsf_kernels.gpu.walking.INTERPRETED", False)
+    monkeypatch.setattr("dsf_kernels.gpu.walk_cut.INTERPRETED", False)
     check(named(name), 40)
 
 
@@ -149,7 +149,7 @@ def test_segments_of_packed_sequences(name, many_segments):  # noqa: F811
 @pytest.mark.parametrize("name", some_slow(["gated_deltanet", "kda"], "gated_deltanet"))
 def test_short_chunks_of_packed_sequences(name, monkeypatch):
     """As fp32 has them on a device: several chunks in a unit, and none in the rest of the last."""
-    monkeypatch.setattr("dsf_kernels.gpu.walking.INTERPRETED", False)
+    monkeypatch.setattr("dsf_kernels.gpu.walk_cut.INTERPRETED", False)
     check_packed(KERNEL, named(name), (0, 5, 5, 38, 39), heads=1)
 
 

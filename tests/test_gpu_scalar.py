@@ -65,5 +65,5 @@ def test_segments_of_packed_sequences(many_segments):  # noqa: F811
 
 def test_short_chunks_of_packed_sequences(monkeypatch):
     """As fp32 has them on a device."""
-    monkeypatch.setattr("dsf_kernels.gpu.walking.INTERPRETED", False)
+    monkeypatch.setattr("dsf_kernels.gpu.walk_cut.INTERPRETED", False)
     check_packed(KERNEL, dsf.architecture_named("mamba2"))

@@ -24,9 +24,9 @@ MARKS = [
 @pytest.fixture
 def many_segments(monkeypatch):
     """Runs are cut in time wherever they have two chunks."""
-    monkeypatch.setattr("dsf_kernels.gpu.walking.LEAST", 1)
+    monkeypatch.setattr("dsf_kernels.gpu.walk_cut.LEAST", 1)
     monkeypatch.setattr("dsf_kernels.gpu.launching.MULTIPROCESSORS", 10**4)
-    monkeypatch.setattr("dsf_kernels.gpu.walking.multiprocessors", lambda device: 10**4)
+    monkeypatch.setattr("dsf_kernels.gpu.walk_cut.multiprocessors", lambda device: 10**4)
 
 
 PACK = (0, 5, 5, 70, 71, 140)  # where sequences end: one that is empty, one of a step, one with a chunk and a tail

@@ -22,7 +22,8 @@ from ..sizes import Sizes
 from .configurations import Configuration, configuration
 from .launching import alike, gpu_kernel, launch, placed, power, up_to
 from .scalar import SCALAR
-from .walking import CALL, CHUNK, WIDEST, Cut, Signals, both_ways, cut_of, tiled
+from .walk_cut import CALL, CHUNK, WIDEST, Cut, cut_of, tiled
+from .walking import Signals, both_ways
 from .walking import forward as walk_forward
 
 

@@ -25,7 +25,8 @@ from ..recurrences import Loops, Reads, columns_by_steps, recur
 from ..sizes import Sizes
 from .configurations import Configuration, configuration
 from .launching import alike, gpu_kernel, launch, placed, power, up_to
-from .walking import CALL, CHUNK, WIDEST, Cut, Signals, both_ways, cut_of, tiled
+from .walk_cut import CALL, CHUNK, WIDEST, Cut, cut_of, tiled
+from .walking import Signals, both_ways
 from .walking import forward as walk_forward
 
 
