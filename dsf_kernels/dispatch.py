@@ -98,7 +98,7 @@ def _simulate_packed(system: Any, u: torch.Tensor, state: Any, backend: str, pac
     if chosen is None:
         return run_packed(lambda *part: simulate(*part, backend=backend), system, u, state, packing)
     check_count(state, packing.count, False)
-    each = u[:, :1].expand(packing.count, *(-1,) * (u.dim() - 1))
+    each = packing.each(u)
     check_state(system, each, state)
     check_state(system, each, getattr(system, "x0", None))
     late = isinstance(system, Deferred) and not chosen.streams

@@ -31,7 +31,7 @@ def run_packed(
     lengths = packing.lengths
     listed = isinstance(system, System) and isinstance(system.outline.B, Features)
     check_count(state, len(lengths), listed)
-    cut = _Cut(lengths)
+    cut = _Cut(packing)
     outputs: list[Any] = [None] * len(lengths)
     states: list[Any] = [None] * len(lengths)
     for group in ([i] for i in range(len(lengths))) if listed else _equal(lengths):
@@ -48,15 +48,15 @@ def run_packed(
 class _Cut:
     """Tensors cut into their sequences: once each, because slices would each have a gradient of full size."""
 
-    def __init__(self, lengths: Sequence[int]):
-        self.lengths = lengths
+    def __init__(self, packing: Packing):
+        self.packing = packing
         self.pieces: dict[int, tuple] = {}
 
     def together(self, group: list[int], x: torch.Tensor) -> torch.Tensor:
         """The sequences of a group [N, T, ...] out of x [1, T, ...]; what is constant in time as it is."""
-        if x.shape[1] != sum(self.lengths):
+        if x.shape[1] != self.packing.total:
             return x
-        _, pieces = self.pieces.setdefault(id(x), (x, x.split(self.lengths, 1)))  # x is held: its id stays its own
+        _, pieces = self.pieces.setdefault(id(x), (x, self.packing.apart(x)))  # x is held: its id stays its own
         return torch.cat([pieces[i] for i in group]) if len(group) > 1 else pieces[group[0]]
 
 

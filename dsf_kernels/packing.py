@@ -69,6 +69,10 @@ class Packing:
         """Of sequences with so many steps for each of these."""
         return Packing(tuple(steps * length for length in self.lengths))
 
+    def each(self, x: torch.Tensor) -> torch.Tensor:
+        """The first step of x [1, T, ...] for every sequence, as a batch of them has it: sizes, dtype and device."""
+        return x[:, :1].expand(self.count, *(-1,) * (x.dim() - 1))
+
     def apart(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """A leaf [1, T | 1, ...] of every sequence; what is constant in time as it is."""
         return x.split(self.lengths, 1) if x.shape[1] == self.total else (x,) * self.count

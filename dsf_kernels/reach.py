@@ -81,7 +81,7 @@ def first_state(
 ) -> torch.Tensor:
     """The state from which a run starts, in the dtype in which it is kept: fp32 where the run is in half precision."""
     if packing is not None:
-        drive = drive[:, :1].expand(packing.count, *(-1,) * (drive.dim() - 1))
+        drive = packing.each(drive)
     x = initial_state(system, drive) if given is None else given
     return x.to(torch.float32 if dtype in HALF else torch.promote_types(dtype, x.dtype))
 

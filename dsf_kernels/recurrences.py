@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -52,12 +52,16 @@ class _Recurrence(torch.autograd.Function):
         if torch.is_grad_enabled():  # a derivative of the derivative is wanted
             loops, how = ctx.loops, ctx.how
             return None, None, *differentiable_gradients(lambda *a: loops.plain(how, a), inputs, needs, gradients)
-        device = inputs[0].device.type
-        there = torch.amp.is_autocast_available(device)  # tensors without memory have none
-        with torch.autocast(device, enabled=False) if there else nullcontext():
+        with without_autocast(inputs[0].device.type):
             found = ctx.loops.backward(ctx.how, kept, inputs, outputs, *(g.contiguous() for g in gradients))
         pairs = zip(found, inputs, needs, strict=True)
         return (None, None, *(g.sum_to_size(a.shape) if need else None for g, a, need in pairs))
+
+
+def without_autocast(device: str) -> AbstractContextManager:
+    """No autocast in the block; tensors without memory ("meta") have none."""
+    there = torch.amp.is_autocast_available(device)
+    return torch.autocast(device, enabled=False) if there else nullcontext()
 
 
 class Reads(NamedTuple):

@@ -16,7 +16,6 @@ from functools import reduce
 import torch
 import torch.nn.functional as F
 
-from dsf.composites import Writes
 from dsf.features import Features
 from dsf.lattice import climb, vector_like
 from dsf.operators import Dense, DiagonalPlusLowRank, Identity, Operator, RealPart
@@ -105,8 +104,7 @@ def _of_states(system: System, drive: torch.Tensor, x: torch.Tensor) -> Summary:
 
 def _is_low_rank(system: System) -> bool:
     """Is every step a diagonal and a matrix of rank one? For other structures kernels make a matrix of each step."""
-    A = transition(system) if isinstance(system.B, Writes) else system.outline.A
-    return climb(A, DiagonalPlusLowRank, system.state_size, vector_like(system)) is not None
+    return climb(transition(system), DiagonalPlusLowRank, system.state_size, vector_like(system)) is not None
 
 
 # ------------------------------------------------------------------------------------------------ segments side by side

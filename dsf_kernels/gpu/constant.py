@@ -8,7 +8,6 @@ which responding.py takes through time.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -25,7 +24,7 @@ from ..columns import run_columns
 from ..costs import Cost
 from ..eager.constant import declines as varies
 from ..eager.constant import run as eagerly
-from ..recurrences import recur
+from ..recurrences import recur, without_autocast
 from ..responses import Layout, Response, in_precision
 from ..sizes import Sizes
 from .launching import DTYPES, gpu_kernel
@@ -72,8 +71,7 @@ def run(system: System, u: torch.Tensor, state: torch.Tensor | None) -> tuple[to
     if u.is_complex() or complex_state and not isinstance(system.C, RealPart) or u.dtype not in DTYPES:
         return eagerly(system, u, state)  # the outputs are complex, or the drive is in half precision, interpreted
     chunks = partial(_in_chunks, real=isinstance(system.C, RealPart))
-    there = torch.amp.is_autocast_available(u.device.type)  # tensors without memory have none
-    with torch.autocast(u.device.type, enabled=False) if there else nullcontext():
+    with without_autocast(u.device.type):
         return run_columns(type(system.A), chunks, system, u, state)
 
 
